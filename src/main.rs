@@ -1,0 +1,3 @@
+//! The `dispod` program.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Everything dispod promises, proved from outside.
