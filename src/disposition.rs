@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::event::Severity;
 
 /// The mapping in force: which category a code means and how severe a category is (contract section 3).
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Mapping {
     /// `dispositions.<code>`
     pub dispositions: BTreeMap<String, String>,

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -20,7 +20,7 @@ pub const DETAIL_MAX_BYTES: usize = 256;
 pub struct CallResult {
     contact_id: String,
     disposition_code: String,
-    call_result: Option<String>,
+    result: Option<String>,
     timestamp: Option<String>,
 }
 
@@ -70,7 +70,7 @@ impl CallResult {
         Ok(Self {
             contact_id: contact_id.to_owned(),
             disposition_code: disposition_code.to_owned(),
-            call_result: call_result.map(str::to_owned),
+            result: call_result.map(str::to_owned),
             timestamp: timestamp.map(str::to_owned),
         })
     }
@@ -109,7 +109,7 @@ impl CallResult {
     /// The dialler's own word for the result, such as `ANSWERED`.
     #[must_use]
     pub fn call_result(&self) -> Option<&str> {
-        self.call_result.as_deref()
+        self.result.as_deref()
     }
 
     /// When the call ended, as the sender wrote it; never interpreted.
@@ -188,7 +188,7 @@ impl<'de> serde::Deserialize<'de> for RawMembers<'de> {
 }
 
 /// How much an outcome matters to the business; decides who is told and who is served first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Delivered before everything else when there is a backlog.
@@ -242,4 +242,37 @@ pub struct Outcome {
     pub disposition_code: String,
     /// When the Contact API accepted the update: RFC 3339, UTC.
     pub timestamp: String,
+}
+
+/// An event on stable storage: the call result, what it was mapped to, and where it stands in its contact's lane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptEvent {
+    /// Unique within a store; ascends in the order of keeping.
+    pub id: u64,
+    /// Order within the contact's lane and among all: the id, until an operator retries it from the dead.
+    pub place: u64,
+    /// The call result as it came in.
+    pub call: CallResult,
+    /// The category its code was mapped to when it was kept.
+    pub category: String,
+    /// The severity of that category when it was kept.
+    pub severity: Severity,
+    /// Which recorded mapping that was.
+    pub mapping: u32,
+    /// When it was received, Unix ms.
+    pub received_ms: i64,
+    /// When an operator last retried it from the dead, Unix ms; its age counts from here.
+    pub revived_ms: Option<i64>,
+    /// Calls to the Contact API that were made for it and counted against it.
+    pub attempts: u32,
+    /// Not to be tried before, Unix ms.
+    pub due_ms: Option<i64>,
+}
+
+impl KeptEvent {
+    /// When its age began to count for `delivery.max_age`, Unix ms.
+    #[must_use]
+    pub fn since_ms(&self) -> i64 {
+        self.revived_ms.unwrap_or(self.received_ms)
+    }
 }

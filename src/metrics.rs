@@ -39,6 +39,16 @@ impl Gauge {
         self.0.store(level, Relaxed);
     }
 
+    /// Raises the level by `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Relaxed);
+    }
+
+    /// Lowers the level by `n`, to 0 at the lowest.
+    pub fn sub(&self, n: u64) {
+        let _ = self.0.fetch_update(Relaxed, Relaxed, |level| Some(level.saturating_sub(n)));
+    }
+
     /// The level now.
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)

@@ -1,0 +1,126 @@
+//! One exchange by blocking ureq: every timeout set, every body read, every fault in words.
+
+use std::io::Read;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ureq::http::{HeaderMap, Request, Response};
+use ureq::{Agent, Body};
+
+use crate::backoff;
+use crate::config::CxoneConfig;
+
+/// How much of an answer is kept for the dead letter (contract section 7).
+pub(super) const DETAIL_MAX_BYTES: usize = 1024;
+/// How much of an answer is read, so that its connection can be used again; beyond it the connection is closed.
+const ANSWER_MAX_BYTES: u64 = 256 * 1024;
+/// An idle connection is given up after this time: most servers do so after a minute.
+const IDLE_MAX: Duration = Duration::from_secs(50);
+
+pub(super) struct Http {
+    agent: Agent,
+    timeout: Duration,
+}
+
+/// A complete answer.
+pub(super) struct Reply {
+    pub(super) status: u16,
+    pub(super) retry_after: Option<Duration>,
+    /// At most [`DETAIL_MAX_BYTES`], control characters made visible.
+    pub(super) body: String,
+    /// At most [`ANSWER_MAX_BYTES`].
+    pub(super) raw: Vec<u8>,
+}
+
+impl Http {
+    pub(super) fn new(config: &CxoneConfig, workers: usize) -> Self {
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .max_idle_connections(workers + 1)
+            .max_idle_connections_per_host(workers)
+            .max_idle_age(IDLE_MAX)
+            .user_agent(concat!("dispod/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .new_agent();
+        Self { agent, timeout: config.timeout }
+    }
+
+    /// Sends a contact update; the answer, or the fault in words.
+    pub(super) fn update(&self, method: &str, url: &str, token: &str, body: &[u8]) -> Result<Reply, String> {
+        let request = Request::builder()
+            .method(method)
+            .uri(url)
+            .header("Authorization", format!("Bearer {token}"))
+            .header("Content-Type", "application/json")
+            .header("Accept", "application/json")
+            .body(body);
+        self.exchange(request.map_err(|error| format!("cannot call {url}: {error}"))?, self.timeout)
+    }
+
+    /// Sends a form; the answer, or the fault in words. `basic` is the value of an `Authorization` header.
+    pub(super) fn form(
+        &self,
+        url: &str,
+        basic: Option<&str>,
+        body: &str,
+        timeout: Duration,
+    ) -> Result<Reply, String> {
+        let mut request = Request::builder()
+            .method("POST")
+            .uri(url)
+            .header("Content-Type", "application/x-www-form-urlencoded")
+            .header("Accept", "application/json");
+        if let Some(basic) = basic {
+            request = request.header("Authorization", basic);
+        }
+        let request = request.body(body.as_bytes());
+        self.exchange(request.map_err(|error| format!("cannot call {url}: {error}"))?, timeout)
+    }
+
+    fn exchange(&self, request: Request<&[u8]>, timeout: Duration) -> Result<Reply, String> {
+        let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
+        let request = self.agent.configure_request(request).timeout_global(Some(timeout)).build();
+        let words = |error: &ureq::Error| fault(error, &host, timeout);
+        let response = self.agent.run(request).map_err(|error| words(&error))?;
+        let (status, retry_after) = (response.status().as_u16(), retry_after(response.headers()));
+        let raw = read(response).map_err(|error| words(&error))?;
+        let body = printable(&raw);
+        Ok(Reply { status, retry_after, body, raw })
+    }
+}
+
+/// The answer's body. Reading it to its end gives the connection back; one that goes on too long is cut.
+fn read(response: Response<Body>) -> Result<Vec<u8>, ureq::Error> {
+    let mut raw = Vec::new();
+    let mut reader = response.into_body().into_reader().take(ANSWER_MAX_BYTES);
+    reader.read_to_end(&mut raw)?;
+    Ok(raw)
+}
+
+fn printable(raw: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&raw[..raw.len().min(DETAIL_MAX_BYTES)]);
+    text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    backoff::retry_after(headers.get("Retry-After")?.to_str().ok()?, now_s)
+}
+
+/// A fault in words: what happened, to whom.
+fn fault(error: &ureq::Error, host: &str, timeout: Duration) -> String {
+    match error {
+        ureq::Error::Timeout(what) => format!("{host}: no answer within {timeout:?} ({what})"),
+        ureq::Error::HostNotFound => format!("{host}: the name cannot be resolved (DNS)"),
+        ureq::Error::Io(error) => match error.kind() {
+            std::io::ErrorKind::ConnectionRefused => format!("{host}: connection refused"),
+            std::io::ErrorKind::ConnectionReset => format!("{host}: connection reset"),
+            std::io::ErrorKind::UnexpectedEof => format!("{host}: the answer was cut short"),
+            _ => format!("{host}: {error}"),
+        },
+        ureq::Error::Rustls(error) => format!("{host}: TLS: {error}"),
+        ureq::Error::Tls(error) => format!("{host}: TLS: {error}"),
+        other => format!("{host}: {other}"),
+    }
+}

@@ -1,0 +1,325 @@
+//! Dispatch: whose turn it is. Holds a window of the backlog as lanes, releases at most one event of a contact to
+//! the workers, as fast as the API takes them, and learns from what they report.
+//!
+//! A worker's place is free again only when the keeper has written what came of its event, so a kill -9 can repeat
+//! at most one update per worker.
+
+pub mod breaker;
+pub mod lanes;
+pub mod pacer;
+pub mod window;
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, select};
+
+use crate::clock;
+use crate::config::DeliveryConfig;
+use crate::event::KeptEvent;
+use crate::flow::{Job, Notice, Order, Report};
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::settle;
+use crate::store::Class;
+use crate::storm::Storm;
+use crate::verdict::Verdict;
+
+use breaker::{Breaker, Permit};
+use lanes::{Lanes, Outcome};
+use pacer::Pacer;
+use window::Window;
+
+/// Most events read from the store at once.
+const LOAD_MAX: usize = 256;
+/// How often a lasting trouble is logged.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+/// How often retries and deaths are logged; the audit has every one.
+const LOG_EVERY: Duration = Duration::from_secs(1);
+
+/// What the daemon tells dispatch.
+pub enum Control {
+    /// Credentials changed: try again at once.
+    Nudge,
+    /// Release nothing more; end when what is out is settled, or at this time.
+    Stop(Instant),
+}
+
+/// The channels' ends that are dispatch's.
+pub struct Channels {
+    /// From the keeper.
+    pub notices: Receiver<Notice>,
+    /// To the keeper.
+    pub orders: Sender<Order>,
+    /// To the workers.
+    pub jobs: Sender<Job>,
+    /// From the workers.
+    pub reports: Receiver<Report>,
+    /// From the daemon.
+    pub control: Receiver<Control>,
+}
+
+/// What dispatch's thread owns.
+pub struct Dispatch {
+    config: DeliveryConfig,
+    channels: Channels,
+    lanes: Lanes,
+    window: Window,
+    pacer: Pacer,
+    breaker: Breaker,
+    /// Events whose settlement the keeper has not written yet, with their contact and what comes then.
+    settling: HashMap<u64, (String, Outcome)>,
+    /// Workers that are busy, or whose last event is not settled.
+    out: usize,
+    stop_at: Option<Instant>,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    denied_log: Storm,
+    away_log: Storm,
+    retry_log: Storm,
+    dead_log: Storm,
+}
+
+impl Dispatch {
+    /// A dispatch that has read nothing yet.
+    #[must_use]
+    pub fn new(config: DeliveryConfig, channels: Channels, health: Arc<Health>, metrics: Arc<Metrics>) -> Self {
+        let (base, max) = (config.backoff_base, config.backoff_max);
+        Self {
+            pacer: Pacer::new(config.rate_limit, base, max, Instant::now()),
+            breaker: Breaker::new(base, max),
+            config,
+            channels,
+            lanes: Lanes::default(),
+            window: Window::default(),
+            settling: HashMap::new(),
+            out: 0,
+            stop_at: None,
+            health,
+            metrics,
+            denied_log: Storm::every(COMPLAIN_EVERY),
+            away_log: Storm::every(COMPLAIN_EVERY),
+            retry_log: Storm::every(LOG_EVERY),
+            dead_log: Storm::every(LOG_EVERY),
+        }
+    }
+
+    /// Runs until told to stop or the keeper is gone.
+    pub fn run(mut self) {
+        loop {
+            let now = Instant::now();
+            self.lanes.wake(now);
+            let wake_at = self.release(now);
+            self.load();
+            if self.stop_at.is_some_and(|at| self.out == 0 || now >= at) {
+                return;
+            }
+            let deadlines = [wake_at, self.lanes.next_due(), self.stop_at];
+            let wait = match deadlines.into_iter().flatten().min() {
+                Some(at) => crossbeam_channel::at(at),
+                None => crossbeam_channel::never(),
+            };
+            select! {
+                recv(self.channels.notices) -> notice => match notice {
+                    Ok(notice) => self.note(notice),
+                    Err(_) => return,
+                },
+                recv(self.channels.reports) -> report => match report {
+                    Ok(report) => self.judge(&report),
+                    Err(_) => return,
+                },
+                recv(self.channels.control) -> control => match control {
+                    Ok(Control::Nudge) => self.breaker.nudge(Instant::now()),
+                    Ok(Control::Stop(at)) => self.stop_at = Some(at),
+                    Err(_) => self.stop_at = Some(now),
+                },
+                recv(wait) -> _ => {}
+            }
+            while let Ok(report) = self.channels.reports.try_recv() {
+                self.judge(&report);
+            }
+            for _ in 0..LOAD_MAX {
+                let Ok(notice) = self.channels.notices.try_recv() else { break };
+                self.note(notice);
+            }
+        }
+    }
+
+    /// Gives the workers what may go now; gives the time at which more may go.
+    fn release(&mut self, now: Instant) -> Option<Instant> {
+        while self.stop_at.is_none() && self.out < self.config.workers && self.lanes.any_ready() {
+            if let Permit::ProbeAt(at) = self.breaker.permit() {
+                if self.out > 0 {
+                    return None;
+                }
+                if now < at {
+                    return Some(at);
+                }
+            }
+            if let Some(at) = self.pacer.wait(now) {
+                return Some(at);
+            }
+            let event = self.lanes.take(clock::now_ms())?;
+            self.pacer.took(now);
+            self.out += 1;
+            if self.channels.jobs.send(Job { event }).is_err() {
+                self.stop_at = Some(now);
+            }
+        }
+        None
+    }
+
+    /// Orders from the store what the window has room for.
+    fn load(&mut self) {
+        for class in Class::ALL {
+            let limit = LOAD_MAX.min(self.config.queue);
+            if self.room(class, limit)
+                && let Some(after_place) = self.window.begin_load(class)
+            {
+                self.order(Order::LoadClass { class, after_place, limit });
+            }
+        }
+        for contact_id in self.lanes.take_loads() {
+            self.order(Order::LoadLane { contact_id, limit: lanes::LANE_EVENTS_MAX });
+        }
+    }
+
+    fn order(&mut self, order: Order) {
+        // Without a keeper the notices end too, and with them dispatch.
+        let _ = self.channels.orders.send(order);
+    }
+
+    /// Whether the window takes `more` events of a class; a backlog of one never keeps the other out.
+    fn room(&self, class: Class, more: usize) -> bool {
+        self.lanes.have_room() && self.lanes.held(class) + more <= self.config.queue
+    }
+
+    fn note(&mut self, notice: Notice) {
+        match notice {
+            Notice::Kept(event) => {
+                let class = Class::of(event.severity);
+                let room = self.room(class, 1);
+                if self.window.admit(class, event.place, room) {
+                    self.offer(event);
+                }
+            }
+            Notice::Behind(class) => self.window.fall_behind(class),
+            Notice::Backlog { class, events, continue_after } => {
+                self.window.loaded(class, continue_after, events.last().map(|event| event.place));
+                for event in events {
+                    self.offer(event);
+                }
+            }
+            Notice::Lane { contact_id, events, more } => {
+                let due = events.first().and_then(due);
+                self.lanes.loaded(&contact_id, events, more, due);
+            }
+            Notice::Settled(id) => {
+                if let Some((contact, outcome)) = self.settling.remove(&id) {
+                    self.out -= 1;
+                    self.lanes.finish(&contact, outcome);
+                }
+            }
+        }
+    }
+
+    fn offer(&mut self, event: KeptEvent) {
+        let certain = self.window.complete_below(event.place);
+        let due = due(&event);
+        self.lanes.offer(event, certain, due);
+    }
+
+    /// Learns from a report and has what came of it written.
+    fn judge(&mut self, report: &Report) {
+        let now = Instant::now();
+        let now_ms = clock::now_ms();
+        let settlement = settle::settlement(report, &self.config, now_ms, fastrand::f64());
+        let event = &settlement.stored.event;
+        self.metrics.delivery(settlement.verdict).inc();
+        self.learn(report, settlement.verdict, now);
+        self.say(report, settlement.verdict);
+        let outcome = match (settlement.verdict, event.due_ms) {
+            (Verdict::Throttled, _) => Outcome::Again(Box::new(event.clone())),
+            (_, Some(due_ms)) => Outcome::RetryAt(now + span(due_ms - now_ms)),
+            (_, None) => Outcome::Done,
+        };
+        self.settling.insert(event.id, (event.call.contact_id().to_owned(), outcome));
+        self.order(Order::Settle(Box::new(settlement)));
+    }
+
+    fn learn(&mut self, report: &Report, verdict: Verdict, now: Instant) {
+        // An expired event failed like any other.
+        match if verdict == Verdict::Expired { Verdict::of(report.call.answer) } else { verdict } {
+            Verdict::Throttled => {
+                self.answered();
+                self.pacer.refused(report.started, now, report.call.retry_after, fastrand::f64());
+            }
+            Verdict::Transient => self.failed(report, false, now),
+            Verdict::Denied => {
+                self.health.set_denied(Some(report.call.detail.clone()));
+                self.failed(report, true, now);
+            }
+            Verdict::Delivered | Verdict::Rejected | Verdict::Expired => {
+                self.health.set_denied(None);
+                self.answered();
+                self.pacer.accepted();
+            }
+        }
+    }
+
+    fn answered(&mut self) {
+        if self.breaker.answered() {
+            log::info!("the Contact API answers again: deliveries resume");
+        }
+    }
+
+    fn failed(&mut self, report: &Report, denied: bool, now: Instant) {
+        let mut hasher = DefaultHasher::new();
+        report.event.call.contact_id().hash(&mut hasher);
+        if self.breaker.failed(hasher.finish(), denied, now, fastrand::f64()) {
+            let detail = &report.call.detail;
+            self.away_log.log(|more| {
+                log::warn!("the Contact API is away ({detail}): events are kept, a few probes go on{more}");
+            });
+        }
+    }
+
+    /// One line per event of importance; storms are summarised. Deliveries are logged by the bus.
+    fn say(&self, report: &Report, verdict: Verdict) {
+        let event = &report.event;
+        let id = event.id;
+        let contact = crate::logging::contact(event.call.contact_id());
+        let (category, detail) = (&event.category, &report.call.detail);
+        let (attempt, took_ms) = (event.attempts + 1, report.call.took.as_millis());
+        match verdict {
+            Verdict::Delivered => {
+                log::debug!("event {id}: contact {contact} {category} delivered, attempt {attempt}, {took_ms} ms");
+            }
+            Verdict::Denied => self.denied_log.log(|more| {
+                log::error!("denied by the API or its token endpoint: {detail}; events are kept and retried{more}");
+            }),
+            Verdict::Transient | Verdict::Throttled => self.retry_log.log(|more| {
+                log::info!(
+                    "event {id}: contact {contact} {category} {verdict}, attempt {attempt}, {took_ms} ms: {detail}{more}"
+                );
+            }),
+            Verdict::Rejected | Verdict::Expired => self.dead_log.log(|more| {
+                log::warn!(
+                    "event {id}: contact {contact} {category} is dead: {verdict}, attempt {attempt}: {detail}{more}"
+                );
+            }),
+        }
+    }
+}
+
+/// When an event that was tried before is due, if that is still to come.
+fn due(event: &KeptEvent) -> Option<Instant> {
+    let left = span(event.due_ms? - clock::now_ms());
+    (!left.is_zero()).then(|| Instant::now() + left)
+}
+
+fn span(ms: i64) -> Duration {
+    Duration::from_millis(u64::try_from(ms).unwrap_or(0))
+}

@@ -1,0 +1,138 @@
+//! The messages between the rooms. Every one of them travels on a bounded channel.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+
+use crate::disposition::Mapping;
+use crate::event::KeptEvent;
+use crate::store::{Class, Step, StoredEvent};
+use crate::verdict::{Answer, Verdict};
+
+/// Dispatch to a worker: update this contact.
+pub struct Job {
+    /// The event to deliver.
+    pub event: KeptEvent,
+}
+
+/// One call to the Contact API, as it went.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// What came of it.
+    pub answer: Answer,
+    /// How long to leave the API alone, if it said so.
+    pub retry_after: Option<Duration>,
+    /// The first 1 KiB of the answer, or the fault in words.
+    pub detail: String,
+    /// From sending to the last byte of the answer.
+    pub took: Duration,
+}
+
+/// A worker to dispatch: what came of a [`Job`].
+pub struct Report {
+    /// The event, given back.
+    pub event: KeptEvent,
+    /// When the worker took it.
+    pub started: Instant,
+    /// A first call that was answered 401, before the token was fetched anew.
+    pub refused: Option<Call>,
+    /// The call that counts.
+    pub call: Call,
+}
+
+/// Dispatch to the keeper: what is to be written about an event.
+pub struct Settlement {
+    /// The event's row as it is to be.
+    pub stored: StoredEvent,
+    /// What to add to its story.
+    pub steps: Vec<Step>,
+    /// What the call meant.
+    pub verdict: Verdict,
+}
+
+/// What the keeper is asked to do, besides keeping.
+pub enum Order {
+    /// Write this; answered with [`Notice::Settled`].
+    Settle(Box<Settlement>),
+    /// Give the next pending events of a class; answered with [`Notice::Backlog`].
+    LoadClass {
+        /// Of this class.
+        class: Class,
+        /// Behind this place.
+        after_place: u64,
+        /// At most so many.
+        limit: usize,
+    },
+    /// Give the first pending events of a contact; answered with [`Notice::Lane`].
+    LoadLane {
+        /// Whose.
+        contact_id: Arc<str>,
+        /// At most so many.
+        limit: usize,
+    },
+    /// Map codes with this from now on.
+    Remap(Arc<Mapping>),
+    /// What an operator wants of the dead letters; the answer is how many were affected.
+    Operate(Operation, Sender<Result<Operated, String>>),
+    /// Answer when everything before it is on stable storage: the watchdog's question.
+    Probe(Sender<bool>),
+}
+
+/// What an operator can do to dead letters.
+#[derive(Debug, Clone)]
+pub enum Operation {
+    /// Make these pending again.
+    Retry(Vec<u64>),
+    /// Give these up.
+    Drop(Vec<u64>),
+    /// Make all behind this id pending again, as many as fit one transaction.
+    RetryAll {
+        /// Continue behind this id.
+        after_id: u64,
+    },
+    /// Give all behind this id up, as many as fit one transaction.
+    DropAll {
+        /// Continue behind this id.
+        after_id: u64,
+    },
+}
+
+/// What an [`Operation`] did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Operated {
+    /// The ids it was done to.
+    pub done: Vec<u64>,
+    /// The ids that are not dead, or whose content cannot be trusted.
+    pub not_done: Vec<u64>,
+    /// Continue behind this id; `None`: that was all.
+    pub continue_after: Option<u64>,
+}
+
+/// The keeper to dispatch.
+pub enum Notice {
+    /// This event is pending now, last in its lane.
+    Kept(KeptEvent),
+    /// Events of this class were kept that dispatch was not told of: there was no room in the channel.
+    Behind(Class),
+    /// Answer to [`Order::LoadClass`].
+    Backlog {
+        /// Which class.
+        class: Class,
+        /// In order.
+        events: Vec<KeptEvent>,
+        /// The last place looked at; `None`: there are no more.
+        continue_after: Option<u64>,
+    },
+    /// Answer to [`Order::LoadLane`].
+    Lane {
+        /// Whose.
+        contact_id: Arc<str>,
+        /// In order.
+        events: Vec<KeptEvent>,
+        /// Whether the contact has more pending events than these.
+        more: bool,
+    },
+    /// The settlement of this event is written.
+    Settled(u64),
+}

@@ -1,0 +1,215 @@
+//! What the keeper does beside keeping: syncing late commits, moving the log, pruning, making room, measuring.
+//!
+//! It costs nothing while nothing happens: after work it runs once within a second, otherwise once a minute.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::clock;
+use crate::config::StoreConfig;
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::store::{Class, Store, StoreError, Sync};
+
+/// How long a settlement may wait for the sync that carries it through a power cut.
+const SYNC_WITHIN: Duration = Duration::from_secs(1);
+/// How often old history and old idempotency keys are looked for.
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
+/// Events looked at by one step of pruning.
+const PRUNE_STEP: usize = 512;
+/// Most steps of pruning to make room for one batch; the next batch goes on.
+const MAKE_ROOM_STEPS_MAX: usize = 8;
+/// At most one complaint of a kind in this time.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+/// Size of the file that is given up when the disk is full, so that what is kept can still be settled.
+const RESERVE_BYTES: u64 = 2 * 1024 * 1024;
+
+pub(super) struct Housekeeping {
+    /// When the measures are due: after work.
+    measure_at: Option<Instant>,
+    /// Whether a commit awaits its sync.
+    unsynced: bool,
+    prune_at: Instant,
+    /// Where pruning goes on: the last id looked at.
+    pruned_through: u64,
+    /// What pruning for room has found since it last began at the oldest event.
+    pruned_this_round: usize,
+    /// There is no history to give way before this time.
+    barren_until: Option<Instant>,
+    /// The slice of the key space to prune next.
+    seen_slice: u8,
+    behind: [bool; Class::ALL.len()],
+    complained: Option<(Instant, &'static str)>,
+    reserve: PathBuf,
+    reserved: bool,
+}
+
+impl Housekeeping {
+    pub(super) fn new(dir: &Path) -> Self {
+        let reserve = dir.join("reserve");
+        let reserved = allocate(&reserve);
+        Self {
+            measure_at: None,
+            unsynced: false,
+            prune_at: Instant::now() + PRUNE_EVERY,
+            pruned_through: 0,
+            pruned_this_round: 0,
+            barren_until: None,
+            seen_slice: 0,
+            behind: [false; Class::ALL.len()],
+            complained: None,
+            reserve,
+            reserved,
+        }
+    }
+
+    /// How long the keeper may sleep.
+    pub(super) fn wait(&self) -> Duration {
+        let next = self.measure_at.map_or(self.prune_at, |at| at.min(self.prune_at));
+        next.saturating_duration_since(Instant::now())
+    }
+
+    pub(super) fn note_commit(&mut self, sync: Sync) {
+        self.unsynced = sync == Sync::Later;
+        if self.measure_at.is_none() {
+            self.measure_at = Some(Instant::now() + SYNC_WITHIN);
+        }
+    }
+
+    pub(super) fn behind(&self, class: Class) -> bool {
+        self.behind[class as usize]
+    }
+
+    pub(super) fn set_behind(&mut self, class: Class, behind: bool) {
+        self.behind[class as usize] = behind;
+    }
+
+    pub(super) fn complain(&mut self, what: &'static str) {
+        let now = Instant::now();
+        let said = self.complained.is_some_and(|(at, last)| last == what && now - at < COMPLAIN_EVERY);
+        if !said {
+            log::error!("{what}");
+            self.complained = Some((now, what));
+        }
+    }
+
+    /// Everything that is due.
+    pub(super) fn run(
+        &mut self,
+        store: &mut Store,
+        config: &StoreConfig,
+        metrics: &Metrics,
+        health: &Health,
+    ) -> Result<(), StoreError> {
+        match store.checkpoint_if_due() {
+            // A log that cannot be moved now just grows until it can.
+            Ok(()) | Err(StoreError::Full | StoreError::Busy) => {}
+            Err(error) => return Err(error),
+        }
+        let now = Instant::now();
+        if self.measure_at.is_some_and(|at| at <= now) {
+            self.measure_at = None;
+            if std::mem::take(&mut self.unsynced) {
+                store.sync()?;
+            }
+            Self::measure(store, metrics)?;
+            if !self.reserved {
+                self.reserved = allocate(&self.reserve);
+            }
+            let room = self.has_room(store)?;
+            health.set_backlog_full(!room);
+            if !room {
+                // Look again without being asked, so that service returns by itself.
+                self.measure_at = Some(now + SYNC_WITHIN);
+            }
+        }
+        if self.prune_at <= now {
+            let more = self.prune(store, config)?;
+            self.prune_at = now + if more { SYNC_WITHIN } else { PRUNE_EVERY };
+        }
+        Ok(())
+    }
+
+    pub(super) fn measure(store: &Store, metrics: &Metrics) -> Result<(), StoreError> {
+        metrics.store_bytes.set(store.bytes_on_disk());
+        metrics.oldest_pending_ms.set(store.oldest_pending_ms()?.unwrap_or(0).max(0).cast_unsigned());
+        Ok(())
+    }
+
+    /// Whether a new event may be kept. History gives way before an event is refused.
+    pub(super) fn make_room(&mut self, store: &mut Store) -> Result<bool, StoreError> {
+        if self.has_room(store)? {
+            return Ok(true);
+        }
+        if !self.reserved {
+            return Ok(false);
+        }
+        let now = Instant::now();
+        if self.barren_until.is_some_and(|until| now < until) {
+            return Ok(false);
+        }
+        for _ in 0..MAKE_ROOM_STEPS_MAX {
+            self.pruned_this_round += self.prune_history(store, i64::MAX)?;
+            if store.has_room()? {
+                self.complain("the store is at store.max_size: the oldest history is forgotten early");
+                return Ok(true);
+            }
+            if self.pruned_through == 0 && std::mem::take(&mut self.pruned_this_round) == 0 {
+                // Once round and found nothing: all that is there is pending, dead or awaited by a subscriber.
+                self.barren_until = Some(now + SYNC_WITHIN);
+                return Ok(false);
+            }
+        }
+        Ok(false)
+    }
+
+    fn has_room(&self, store: &Store) -> Result<bool, StoreError> {
+        Ok(self.reserved && store.has_room()?)
+    }
+
+    /// Gives the reserved disk space up: the disk is full and settlements must be written.
+    pub(super) fn release_reserve(&mut self) {
+        if std::mem::take(&mut self.reserved) {
+            log::error!("the disk of the store is full: using the reserve, new events are refused");
+            let _ = std::fs::remove_file(&self.reserve);
+        }
+        self.measure_at.get_or_insert(Instant::now() + SYNC_WITHIN);
+    }
+
+    fn prune(&mut self, store: &mut Store, config: &StoreConfig) -> Result<bool, StoreError> {
+        let now_ms = clock::now_ms();
+        let seen_before_s = (now_ms - clock::millis(config.dedupe_window)) / 1000;
+        let slice = self.seen_slice;
+        store.transact(Sync::Later, |batch| batch.prune_seen(slice, seen_before_s))?;
+        self.seen_slice = slice.wrapping_add(1);
+        self.prune_history(store, now_ms - clock::millis(config.audit_retention))?;
+        self.note_commit(Sync::Later);
+        Ok(self.pruned_through != 0)
+    }
+
+    /// One step of forgetting; gives how many events went.
+    fn prune_history(&mut self, store: &mut Store, before_ms: i64) -> Result<usize, StoreError> {
+        let after = self.pruned_through;
+        let pruned = store.transact(Sync::Later, |batch| batch.prune_history(after, before_ms, PRUNE_STEP))?;
+        self.pruned_through = pruned.looked_through.unwrap_or(0);
+        Ok(pruned.events)
+    }
+}
+
+/// Reserves disk space; whether it is there now.
+fn allocate(path: &Path) -> bool {
+    let reserved = || -> std::io::Result<()> {
+        let file = std::fs::OpenOptions::new().create(true).write(true).truncate(false).open(path)?;
+        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, RESERVE_BYTES)?;
+        Ok(())
+    };
+    match reserved() {
+        Ok(()) => true,
+        // A file system without the call: the reserve is a convenience, not the promise.
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::OPNOTSUPP.raw_os_error()) => true,
+        Err(_) => {
+            let _ = std::fs::remove_file(path);
+            false
+        }
+    }
+}

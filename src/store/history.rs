@@ -1,0 +1,194 @@
+//! Reading the store beside its writer: dead letters, the audit, what codes came in. From this or another process,
+//! with the daemon running or stopped.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, params};
+
+use super::row::{self, State, StoredEvent};
+use super::{FILE_NAME, Step, StepKind, StoreError, damaged};
+use crate::disposition::Mapping;
+use crate::error::Error;
+use crate::event::Severity;
+
+/// A reader of the store; sees what was committed when each call began.
+pub struct History {
+    connection: Connection,
+}
+
+/// Which events to read.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Only this contact's.
+    pub contact_id: Option<String>,
+    /// Received at or after, Unix ms.
+    pub since_ms: Option<i64>,
+    /// Received before, Unix ms.
+    pub until_ms: Option<i64>,
+    /// Only those in this state.
+    pub state: Option<State>,
+    /// Only ids above this one.
+    pub after_id: u64,
+    /// The newest first instead of the oldest.
+    pub newest_first: bool,
+    /// At most so many; `None`: all.
+    pub limit: Option<usize>,
+}
+
+/// A disposition code as it came in, and what it was mapped to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CodeCount {
+    /// The code.
+    pub disposition_code: String,
+    /// What it was mapped to when it was kept.
+    pub category: String,
+    /// How severe that was.
+    pub severity: Severity,
+    /// How many events had it.
+    pub events: u64,
+    /// When the last one was received, Unix ms.
+    pub last_seen_ms: i64,
+}
+
+impl History {
+    /// Opens the store in `dir` for reading.
+    ///
+    /// # Errors
+    /// There is no store there, or it cannot be read; the words say which.
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        let path = dir.join(FILE_NAME);
+        if !path.exists() {
+            return Err(Error::failed(format!("there is no store in {} (store.dir)", dir.display())));
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let open = || -> rusqlite::Result<Connection> {
+            let connection = Connection::open_with_flags(&path, flags)?;
+            connection.busy_timeout(Duration::from_secs(5))?;
+            connection.pragma_update(None, "cache_size", -1024)?;
+            connection.query_row("SELECT count(*) FROM meta", [], |_| Ok(()))?;
+            Ok(connection)
+        };
+        match open() {
+            Ok(connection) => Ok(Self { connection }),
+            Err(error) => Err(match StoreError::from(error) {
+                StoreError::Damaged(why) => damaged(&path, &why),
+                other => Error::failed(format!("cannot read the store {}: {other}", path.display())),
+            }),
+        }
+    }
+
+    /// Calls `each` with every event that passes `filter`, or with the id of a damaged row; stops when it says
+    /// `false`.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub fn events(
+        &self,
+        filter: &Filter,
+        mut each: impl FnMut(Result<StoredEvent, u64>) -> bool,
+    ) -> Result<(), StoreError> {
+        // The partial index serves the dead; everything else is a walk in the order of keeping.
+        let state = match filter.state {
+            Some(State::Dead) => "AND state = 2",
+            Some(State::Pending) => "AND state = 0",
+            Some(State::Delivered) => "AND state = 1",
+            Some(State::Dropped) => "AND state = 3",
+            None => "",
+        };
+        let contact = if filter.contact_id.is_some() { "AND contact = ?2" } else { "AND ?2 IS NULL" };
+        let order = if filter.newest_first { "DESC" } else { "ASC" };
+        let sql = format!(
+            "SELECT {} FROM event WHERE id > ?1 {contact} {state} AND received_ms >= ?3 AND received_ms < ?4 \
+             ORDER BY id {order} LIMIT ?5",
+            row::COLUMNS
+        );
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let mut rows = statement.query(params![
+            filter.after_id.cast_signed(),
+            filter.contact_id,
+            filter.since_ms.unwrap_or(i64::MIN),
+            filter.until_ms.unwrap_or(i64::MAX),
+            filter.limit.map_or(-1, |limit| limit.cast_signed() as i64),
+        ])?;
+        while let Some(row) = rows.next()? {
+            if !each(row::read(row)?) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// One event, in whatever state.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub fn event(&self, id: u64) -> Result<Option<Result<StoredEvent, u64>>, StoreError> {
+        let sql = format!("SELECT {} FROM event WHERE id = ?1", row::COLUMNS);
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let mut rows = statement.query([id.cast_signed()])?;
+        Ok(rows.next()?.map(row::read).transpose()?)
+    }
+
+    /// The recorded steps of one event, in the order they happened.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub fn steps(&self, event: u64) -> Result<Vec<Step>, StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT at_ms, kind, attempt, status, latency_ms, note FROM step WHERE event = ?1 ORDER BY id",
+        )?;
+        let rows = statement.query_map([event.cast_signed()], |row| {
+            Ok(StepKind::from_number(row.get(1)?).map(|kind| (row.get(0), kind, row.get(2), row.get(3), row.get(4), row.get(5))))
+        })?;
+        let mut steps = Vec::new();
+        for row in rows {
+            // A kind a newer dispod wrote is skipped, not guessed.
+            let Some((at_ms, kind, attempt, status, latency_ms, note)) = row? else { continue };
+            steps.push(Step {
+                event,
+                at_ms: at_ms?,
+                kind,
+                attempt: attempt?,
+                status: status?,
+                latency_ms: latency_ms?,
+                note: note?,
+            });
+        }
+        Ok(steps)
+    }
+
+    /// The mapping recorded under a number and since when it was in force, Unix ms.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub fn mapping(&self, id: u32) -> Result<Option<(Mapping, i64)>, StoreError> {
+        let mut statement = self.connection.prepare_cached("SELECT json, since_ms FROM mapping WHERE id = ?1")?;
+        let mut rows = statement.query([id])?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        let mapping = serde_json::from_str(row.get_ref(0)?.as_str().unwrap_or_default())
+            .map_err(|error| StoreError::Damaged(format!("mapping {id}: {error}")))?;
+        Ok(Some((mapping, row.get(1)?)))
+    }
+
+    /// Every code that came in with what it was mapped to, most frequent first.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub fn codes(&self) -> Result<Vec<CodeCount>, StoreError> {
+        let mut statement = self.connection.prepare(
+            "SELECT code, category, severity, count(*), max(received_ms) FROM event \
+             GROUP BY code, category, severity ORDER BY count(*) DESC, code",
+        )?;
+        let rows = statement.query_map([], |row| {
+            Ok(CodeCount {
+                disposition_code: row.get(0)?,
+                category: row.get(1)?,
+                severity: Severity::ALL.get(usize::from(row.get::<_, u8>(2)?)).copied().unwrap_or(Severity::Medium),
+                events: row.get::<_, i64>(3)?.cast_unsigned(),
+                last_seen_ms: row.get(4)?,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+}

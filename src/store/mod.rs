@@ -1,0 +1,296 @@
+//! The store: what is kept, on stable storage. SQLite behind one narrow interface.
+//!
+//! **The instant of commitment.** An event counts as kept from the return of [`Store::transact`] with
+//! [`Sync::Now`]: its rows are in the write-ahead log and the log was synced. Nothing before that instant may be
+//! acknowledged, nothing after it may be lost.
+//!
+//! The states of an event, and the only ways between them:
+//!
+//! ```text
+//!              keep                settle
+//!   (sender) ───────▶ pending ──────────────▶ delivered
+//!                      ▲   │ settle
+//!              revive  │   ▼
+//!                      dead ───────▶ dropped
+//!                            drop
+//! ```
+//!
+//! [`Store`] is the sole writer and belongs to the keeper's thread; [`History`] reads beside it, from this or
+//! another process. Another engine can take this module's place by offering the same two types.
+
+mod history;
+mod lock;
+mod open;
+mod row;
+mod schema;
+mod write;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
+
+use crate::event::{KeptEvent, Severity};
+
+pub use history::{CodeCount, Filter, History};
+pub use row::{Settled, State, StoredEvent};
+pub use write::{Batch, Kept, NewEvent, Pruned, Step, StepKind};
+
+/// The database's file name inside `store.dir`.
+pub const FILE_NAME: &str = "dispod.db";
+
+/// Reason of a dead letter whose row does not match its checksum.
+pub const CORRUPT: &str = "corrupt";
+
+/// Reason of a dead letter that still failed at `delivery.max_age`.
+pub const EXPIRED: &str = "expired";
+
+/// Which half of the backlog: critical events are served first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Class {
+    /// Severity `critical`.
+    Critical,
+    /// Everything else.
+    Rest,
+}
+
+impl Class {
+    /// Both, the one to be served first in front.
+    pub const ALL: [Self; 2] = [Self::Critical, Self::Rest];
+
+    /// The class of a severity.
+    #[must_use]
+    pub const fn of(severity: Severity) -> Self {
+        match severity {
+            Severity::Critical => Self::Critical,
+            Severity::Medium | Severity::Low => Self::Rest,
+        }
+    }
+}
+
+/// Whether a transaction must be on stable storage when it returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sync {
+    /// Yes: something in it is about to be acknowledged.
+    Now,
+    /// It survives kill -9 at once and a power cut after the next [`Store::sync`] or `Sync::Now`.
+    Later,
+}
+
+/// Why a transaction did not happen. Nothing of it is kept.
+#[derive(Debug)]
+pub enum StoreError {
+    /// No room, in the file's limit or on the disk. Comes right by itself when room comes.
+    Full,
+    /// Another program holds a lock on the file. Comes right by itself.
+    Busy,
+    /// The file's content cannot be trusted.
+    Damaged(String),
+    /// The disk failed us; what it holds of the last writes is unknown.
+    Failed(String),
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("no room"),
+            Self::Busy => f.write_str("locked by another program"),
+            Self::Damaged(why) => write!(f, "damaged: {why}"),
+            Self::Failed(why) => write!(f, "failing: {why}"),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full,
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(error.to_string()),
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+/// A row of the backlog, or the id of one that is damaged.
+pub type BacklogRow = Result<KeptEvent, u64>;
+
+/// The sole writer. Dropping it checkpoints and releases the lock.
+pub struct Store {
+    connection: Connection,
+    dir: PathBuf,
+    id: String,
+    next_number: u64,
+    /// Pages in the write-ahead log after the last commit.
+    wal_pages: Arc<AtomicU32>,
+    wal_limit_pages: u32,
+    /// Pages in use beyond which no new event is taken.
+    keep_limit_pages: u64,
+    wal: Option<std::fs::File>,
+    syncing: Sync,
+    _lock: lock::StoreLock,
+}
+
+impl Store {
+    /// Eight hex digits that name this store, so that ids of two stores can be told apart.
+    #[must_use]
+    pub fn store_id(&self) -> &str {
+        &self.id
+    }
+
+    /// The store's directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The database file.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.dir.join(FILE_NAME)
+    }
+
+    /// Runs `work` in one transaction: all of it is kept, or nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the transaction is rolled back then.
+    pub fn transact<T>(
+        &mut self,
+        sync: Sync,
+        work: impl FnOnce(&mut Batch<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        if self.syncing != sync {
+            let level = if sync == Sync::Now { "FULL" } else { "NORMAL" };
+            self.connection.pragma_update(None, "synchronous", level)?;
+            self.syncing = sync;
+        }
+        let number_before = self.next_number;
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut batch = Batch { transaction: &transaction, next_number: &mut self.next_number };
+        let result = work(&mut batch).and_then(|value| Ok(transaction.commit().map(|()| value)?));
+        if result.is_err() {
+            self.next_number = number_before;
+        }
+        result
+    }
+
+    /// Makes everything committed so far survive a power cut.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`]. A failed sync is never tried again: what it lost is unknown.
+    pub fn sync(&mut self) -> Result<(), StoreError> {
+        let failed = |error: std::io::Error| StoreError::Failed(error.to_string());
+        if self.wal.is_none() {
+            let path = self.dir.join(format!("{FILE_NAME}-wal"));
+            self.wal = Some(std::fs::File::open(path).map_err(failed)?);
+        }
+        self.wal.as_ref().map_or(Ok(()), |wal| wal.sync_data().map_err(failed))
+    }
+
+    /// Moves the write-ahead log into the database when it has grown enough for that to pay.
+    ///
+    /// # Errors
+    /// [`StoreError`]. Nothing is lost by `Full` or `Busy`: the log just goes on growing.
+    pub fn checkpoint_if_due(&mut self) -> Result<(), StoreError> {
+        if self.wal_pages.load(Relaxed) < self.wal_limit_pages {
+            return Ok(());
+        }
+        self.wal_pages.store(0, Relaxed);
+        Ok(self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
+    }
+
+    /// Bytes of database and log on the disk.
+    #[must_use]
+    pub fn bytes_on_disk(&self) -> u64 {
+        let size = |name: &str| std::fs::metadata(self.dir.join(name)).map_or(0, |meta| meta.len());
+        size(FILE_NAME) + size(&format!("{FILE_NAME}-wal"))
+    }
+
+    /// Whether there is room for another event, besides what is reserved for settling those already kept.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub fn has_room(&self) -> Result<bool, StoreError> {
+        Ok(self.pages_in_use()? < self.keep_limit_pages)
+    }
+
+    fn pages_in_use(&self) -> Result<u64, StoreError> {
+        let pragma = |name| self.connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        Ok((pragma("page_count")? - pragma("freelist_count")?).cast_unsigned())
+    }
+
+    /// Pending events of `class` behind `after_place`, in order, at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub fn pending(&self, class: Class, after_place: u64, limit: usize) -> Result<Vec<BacklogRow>, StoreError> {
+        let sql = format!(
+            "SELECT {} FROM event WHERE state = 0 AND (severity > 0) = ?1 AND place > ?2 ORDER BY place LIMIT ?3",
+            row::COLUMNS
+        );
+        let rest = class == Class::Rest;
+        self.backlog_rows(&sql, params![rest, after_place.cast_signed(), limit.cast_signed() as i64])
+    }
+
+    /// Pending events of one contact, in order, at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub fn lane(&self, contact_id: &str, limit: usize) -> Result<Vec<BacklogRow>, StoreError> {
+        let sql = format!(
+            "SELECT {} FROM event WHERE state = 0 AND contact = ?1 ORDER BY place LIMIT ?2",
+            row::COLUMNS
+        );
+        self.backlog_rows(&sql, params![contact_id, limit.cast_signed() as i64])
+    }
+
+    fn backlog_rows(&self, sql: &str, params: impl rusqlite::Params) -> Result<Vec<BacklogRow>, StoreError> {
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let rows = statement.query_map(params, row::read)?;
+        rows.map(|row| Ok(row?.map(|stored| stored.event))).collect()
+    }
+
+    /// How many events are pending and how many dead.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub fn count(&self) -> Result<(u64, u64), StoreError> {
+        let count = |sql: &str| self.connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+        let pending = count("SELECT count(*) FROM event INDEXED BY event_turn WHERE state = 0")?;
+        let dead = count("SELECT count(*) FROM event INDEXED BY event_dead WHERE state = 2")?;
+        Ok((pending.cast_unsigned(), dead.cast_unsigned()))
+    }
+
+    /// When the oldest pending event was received, Unix ms.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub fn oldest_pending_ms(&self) -> Result<Option<i64>, StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT received_ms FROM event WHERE state = 0 AND (severity > 0) = ?1 ORDER BY place LIMIT 1",
+        )?;
+        let mut oldest = None;
+        for rest in [false, true] {
+            let mut rows = statement.query([rest])?;
+            if let Some(row) = rows.next()? {
+                let received_ms: i64 = row.get(0)?;
+                oldest = Some(oldest.map_or(received_ms, |other: i64| other.min(received_ms)));
+            }
+        }
+        Ok(oldest)
+    }
+}
+
+/// The words for a file that cannot be trusted: what it is, and what to do.
+fn damaged(path: &Path, why: &str) -> crate::error::Error {
+    let file = path.display();
+    crate::error::Error::store_damaged(
+        path,
+        format!(
+            "the store {file} is damaged ({why}); nothing was changed. Keep a copy of the directory, try \
+             `sqlite3 {file} .recover > saved.sql` to save what can be read, and start with an empty store.dir"
+        ),
+    )
+}

@@ -1,0 +1,359 @@
+//! What one transaction can do.
+
+use rusqlite::{CachedStatement, Transaction, params};
+
+use super::row::{self, Settled, State, StoredEvent};
+use super::{CORRUPT, StoreError};
+use crate::disposition::Mapping;
+use crate::event::{CallResult, KeptEvent, Severity};
+use crate::keep::DedupeKey;
+
+/// An event about to be kept.
+pub struct NewEvent<'a> {
+    /// The call result.
+    pub call: &'a CallResult,
+    /// Its idempotency key.
+    pub key: Option<DedupeKey>,
+    /// When it was received, Unix ms.
+    pub received_ms: i64,
+    /// What its code maps to now.
+    pub category: &'a str,
+    /// How severe that is.
+    pub severity: Severity,
+    /// The recorded mapping that said so.
+    pub mapping: u32,
+}
+
+/// What [`Batch::keep`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// It is pending now.
+    New(KeptEvent),
+    /// Its key was kept within the window, under this id.
+    Before(u64),
+}
+
+/// What a [`Step`] tells. The numbers are in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepKind {
+    /// The same event came in again and was answered 200.
+    Duplicate = 1,
+    /// A call to the API that did not settle the event.
+    Attempt = 2,
+    /// It is to be tried again, not before the note's time.
+    RetryAt = 3,
+    /// It was dead until an operator retried it; the note is the reason it was dead for.
+    Revived = 4,
+    /// An operator gave it up.
+    Dropped = 5,
+    /// A durable subscriber accepted its outcome; the note names it.
+    Published = 6,
+}
+
+impl StepKind {
+    /// The name used in the audit.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Duplicate => "duplicate",
+            Self::Attempt => "attempt",
+            Self::RetryAt => "retry-at",
+            Self::Revived => "revived",
+            Self::Dropped => "dropped",
+            Self::Published => "published",
+        }
+    }
+
+    /// The kind of that number, if there is one.
+    #[must_use]
+    pub fn from_number(number: i64) -> Option<Self> {
+        [Self::Duplicate, Self::Attempt, Self::RetryAt, Self::Revived, Self::Dropped, Self::Published]
+            .into_iter()
+            .find(|kind| *kind as i64 == number)
+    }
+}
+
+/// One line of an event's story, beyond what its row tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// The event.
+    pub event: u64,
+    /// When, Unix ms.
+    pub at_ms: i64,
+    /// What.
+    pub kind: StepKind,
+    /// Which attempt it was.
+    pub attempt: Option<u32>,
+    /// HTTP status.
+    pub status: Option<u16>,
+    /// How long the call took.
+    pub latency_ms: Option<u32>,
+    /// In words.
+    pub note: Option<String>,
+}
+
+/// What [`Batch::prune_history`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pruned {
+    /// How many events were forgotten.
+    pub events: usize,
+    /// The last id looked at; `None`: there are no more so old.
+    pub looked_through: Option<u64>,
+}
+
+/// Settled events of a range of ids that nobody needs any more. The newest row stays, so that no id is given twice.
+const SETTLED: &str = "id > ?1 AND id <= ?2 AND state IN (1, 3) AND received_ms < ?3 \
+     AND id < (SELECT max(id) FROM event) AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.event = event.id)";
+
+/// One transaction under way.
+pub struct Batch<'a> {
+    pub(super) transaction: &'a Transaction<'a>,
+    pub(super) next_number: &'a mut u64,
+}
+
+type Outcome<T> = Result<T, StoreError>;
+
+impl Batch<'_> {
+    fn prepare(&self, sql: &str) -> Outcome<CachedStatement<'_>> {
+        Ok(self.transaction.prepare_cached(sql)?)
+    }
+
+    fn number(&mut self) -> u64 {
+        let number = *self.next_number;
+        *self.next_number += 1;
+        number
+    }
+
+    /// Keeps an event, unless its key was kept after `dedupe_since_s` (Unix seconds).
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub fn keep(&mut self, new: &NewEvent<'_>, dedupe_since_s: i64) -> Outcome<Kept> {
+        let id = *self.next_number;
+        if let Some(DedupeKey(key)) = new.key {
+            let inserted = self
+                .prepare(
+                    "INSERT INTO seen(key, event, kept_s) VALUES(?1, ?2, ?3) ON CONFLICT(key) DO UPDATE \
+                     SET event = excluded.event, kept_s = excluded.kept_s WHERE kept_s < ?4",
+                )?
+                .execute(params![key, id.cast_signed(), new.received_ms / 1000, dedupe_since_s])?;
+            if inserted == 0 {
+                let before: i64 =
+                    self.prepare("SELECT event FROM seen WHERE key = ?1")?.query_row([key], |row| row.get(0))?;
+                return Ok(Kept::Before(before.cast_unsigned()));
+            }
+        }
+        let event = KeptEvent {
+            id: self.number(),
+            place: id,
+            call: new.call.clone(),
+            category: new.category.to_owned(),
+            severity: new.severity,
+            mapping: new.mapping,
+            received_ms: new.received_ms,
+            revived_ms: None,
+            attempts: 0,
+            due_ms: None,
+        };
+        let stored = StoredEvent { event, state: State::Pending, settled: Settled::default() };
+        self.prepare(
+            "INSERT INTO event(id, state, severity, place, attempts, mapping, received_ms, contact, code, result, \
+             stamp, category, crc) VALUES(?1, 0, ?2, ?1, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        )?
+        .execute(params![
+            id.cast_signed(),
+            stored.event.severity as i64,
+            new.mapping,
+            new.received_ms,
+            new.call.contact_id(),
+            new.call.disposition_code(),
+            new.call.call_result(),
+            new.call.timestamp(),
+            new.category,
+            row::checksum(&stored),
+        ])?;
+        Ok(Kept::New(stored.event))
+    }
+
+    /// Writes the part of an event's row that changes: state, place, attempts, times, settlement.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub fn update(&mut self, stored: &StoredEvent) -> Outcome<()> {
+        let StoredEvent { event, state, settled } = stored;
+        self.prepare(
+            "UPDATE event SET state = ?2, place = ?3, attempts = ?4, revived_ms = ?5, due_ms = ?6, \
+             settled_ms = ?7, status = ?8, latency_ms = ?9, reason = ?10, answer = ?11, crc = ?12 WHERE id = ?1",
+        )?
+        .execute(params![
+            event.id.cast_signed(),
+            *state as i64,
+            event.place.cast_signed(),
+            event.attempts,
+            event.revived_ms,
+            event.due_ms,
+            settled.at_ms,
+            settled.status,
+            settled.latency_ms,
+            settled.reason,
+            settled.answer,
+            row::checksum(stored),
+        ])?;
+        Ok(())
+    }
+
+    /// Adds a line to an event's story.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub fn step(&mut self, step: &Step) -> Outcome<()> {
+        self.prepare(
+            "INSERT INTO step(event, at_ms, kind, attempt, status, latency_ms, note) \
+             VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?
+        .execute(params![
+            step.event.cast_signed(),
+            step.at_ms,
+            step.kind as i64,
+            step.attempt,
+            step.status,
+            step.latency_ms,
+            step.note,
+        ])?;
+        Ok(())
+    }
+
+    /// Puts an event whose row fails its checksum among the dead, as it is.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub fn bury_corrupt(&mut self, id: u64, at_ms: i64) -> Outcome<()> {
+        self.prepare("UPDATE event SET state = 2, reason = ?2, settled_ms = ?3 WHERE id = ?1")?.execute(params![
+            id.cast_signed(),
+            CORRUPT,
+            at_ms
+        ])?;
+        Ok(())
+    }
+
+    /// The ids of dead events, ascending, behind `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub fn dead_ids(&self, after: u64, limit: usize) -> Outcome<Vec<u64>> {
+        let mut statement = self.prepare("SELECT id FROM event WHERE state = 2 AND id > ?1 ORDER BY id LIMIT ?2")?;
+        let ids = statement.query_map(params![after.cast_signed(), limit.cast_signed() as i64], |row| {
+            Ok(row.get::<_, i64>(0)?.cast_unsigned())
+        })?;
+        Ok(ids.collect::<Result<_, _>>()?)
+    }
+
+    fn dead(&self, id: u64) -> Outcome<Option<Result<StoredEvent, u64>>> {
+        let sql = format!("SELECT {} FROM event WHERE id = ?1 AND state = 2", row::COLUMNS);
+        let mut statement = self.prepare(&sql)?;
+        let mut rows = statement.query([id.cast_signed()])?;
+        Ok(rows.next()?.map(row::read).transpose()?)
+    }
+
+    /// Makes a dead event pending again, at the end of its contact's lane. `None` when there is no such dead event
+    /// or its content cannot be trusted.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub fn revive(&mut self, id: u64, at_ms: i64) -> Outcome<Option<KeptEvent>> {
+        let Some(Ok(StoredEvent { mut event, settled, .. })) = self.dead(id)? else { return Ok(None) };
+        self.step(&Step {
+            event: id,
+            at_ms,
+            kind: StepKind::Revived,
+            attempt: Some(event.attempts),
+            status: settled.status,
+            latency_ms: settled.latency_ms,
+            note: settled.reason,
+        })?;
+        event.place = self.number();
+        event.attempts = 0;
+        event.revived_ms = Some(at_ms);
+        event.due_ms = None;
+        let stored = StoredEvent { event, state: State::Pending, settled: Settled::default() };
+        self.update(&stored)?;
+        Ok(Some(stored.event))
+    }
+
+    /// Gives a dead event up. `false` when there is no such dead event.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub fn drop_dead(&mut self, id: u64, at_ms: i64) -> Outcome<bool> {
+        match self.dead(id)? {
+            None => return Ok(false),
+            Some(Ok(stored)) => self.update(&StoredEvent { state: State::Dropped, ..stored })?,
+            Some(Err(id)) => {
+                self.prepare("UPDATE event SET state = 3 WHERE id = ?1")?.execute([id.cast_signed()])?;
+            }
+        }
+        let kind = StepKind::Dropped;
+        self.step(&Step { event: id, at_ms, kind, attempt: None, status: None, latency_ms: None, note: None })?;
+        Ok(true)
+    }
+
+    /// Records a mapping as in force since `since_ms`; gives the number events refer to it by. The same mapping
+    /// twice in a row is one.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub fn record_mapping(&mut self, mapping: &Mapping, since_ms: i64) -> Outcome<u32> {
+        let json = serde_json::to_string(mapping).map_err(|error| StoreError::Failed(error.to_string()))?;
+        let mut statement = self.prepare("SELECT id, json FROM mapping ORDER BY id DESC LIMIT 1")?;
+        let mut rows = statement.query([])?;
+        let last: Option<(u32, String)> = rows.next()?.map(|row| Ok::<_, StoreError>((row.get(0)?, row.get(1)?))).transpose()?;
+        if let Some((id, last_json)) = &last
+            && *last_json == json
+        {
+            return Ok(*id);
+        }
+        let id = last.map_or(1, |(id, _)| id + 1);
+        self.prepare("INSERT INTO mapping(id, since_ms, json) VALUES(?1, ?2, ?3)")?
+            .execute(params![id, since_ms, json])?;
+        Ok(id)
+    }
+
+    /// Looks at up to `limit` events behind `after_id` and forgets those settled and received before `before_ms`,
+    /// with their steps. Dead letters stay until an operator decides, and what a durable subscriber still has to
+    /// hear of stays until it has.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub fn prune_history(&mut self, after_id: u64, before_ms: i64, limit: usize) -> Outcome<Pruned> {
+        let limit = limit.cast_signed() as i64;
+        let (last, oldest_ms): (Option<i64>, Option<i64>) = self
+            .prepare(
+                "SELECT max(id), min(received_ms) \
+                 FROM (SELECT id, received_ms FROM event WHERE id > ?1 ORDER BY id LIMIT ?2)",
+            )?
+            .query_row(params![after_id.cast_signed(), limit], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let Some(last) = last.filter(|_| oldest_ms < Some(before_ms)) else {
+            return Ok(Pruned { events: 0, looked_through: None });
+        };
+        let range = params![after_id.cast_signed(), last, before_ms];
+        self.prepare(&format!("DELETE FROM step WHERE event IN (SELECT id FROM event WHERE {SETTLED})"))?
+            .execute(range)?;
+        let events = self.prepare(&format!("DELETE FROM event WHERE {SETTLED}"))?.execute(range)?;
+        Ok(Pruned { events, looked_through: Some(last.cast_unsigned()) })
+    }
+
+    /// Forgets idempotency keys kept before `before_s` in one 256th of the key space.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub fn prune_seen(&mut self, slice: u8, before_s: i64) -> Outcome<()> {
+        let from = [slice];
+        match slice.checked_add(1) {
+            Some(end) => self
+                .prepare("DELETE FROM seen WHERE key >= ?1 AND key < ?2 AND kept_s < ?3")?
+                .execute(params![from, [end], before_s])?,
+            None => self.prepare("DELETE FROM seen WHERE key >= ?1 AND kept_s < ?2")?.execute(params![from, before_s])?,
+        };
+        Ok(())
+    }
+}

@@ -1,0 +1,58 @@
+//! A worker: one update at a time, by blocking HTTP, reported to dispatch and published on the bus.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::bus::Bus;
+use crate::clock;
+use crate::cxone::Cxone;
+use crate::event::{KeptEvent, Outcome};
+use crate::flow::{Job, Report};
+use crate::metrics::Metrics;
+use crate::verdict::Verdict;
+
+/// What every worker needs.
+#[derive(Clone)]
+pub struct Worker {
+    /// From dispatch.
+    pub jobs: Receiver<Job>,
+    /// To dispatch.
+    pub reports: Sender<Report>,
+    /// The Contact API.
+    pub cxone: Arc<Cxone>,
+    /// Who hears of it.
+    pub bus: Arc<Bus>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Worker {
+    /// Works until dispatch ends.
+    pub fn run(self) {
+        for Job { event } in &self.jobs {
+            let started = Instant::now();
+            let (refused, call) = self.cxone.update(&event);
+            let outcome = (Verdict::of(call.answer) == Verdict::Delivered).then(|| outcome(&event));
+            if self.reports.send(Report { event, started, refused, call }).is_err() {
+                return;
+            }
+            if let Some(outcome) = outcome {
+                self.metrics.published(outcome.severity).inc();
+                self.bus.publish(&outcome);
+            }
+        }
+    }
+}
+
+fn outcome(event: &KeptEvent) -> Outcome {
+    Outcome {
+        id: event.id.to_string(),
+        contact_id: event.call.contact_id().to_owned(),
+        category: event.category.clone(),
+        severity: event.severity,
+        disposition_code: event.call.disposition_code().to_owned(),
+        timestamp: clock::rfc3339(clock::now_ms()),
+    }
+}
