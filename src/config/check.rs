@@ -4,6 +4,7 @@ use super::draft::{Draft, Origin};
 use super::keys::{ENVIRONMENT_PLACE, KEYS};
 use super::kind::found_text;
 use super::names::FILE_SUFFIX;
+use super::values::{format_duration, format_listen};
 use super::{Grant, Listen, Purpose, Secret, WebhookAuth, url};
 
 /// Makes every check between keys, and puts the environment into the two URLs.
@@ -12,15 +13,15 @@ pub(super) fn all(draft: &mut Draft) {
     credentials(draft);
     webhook_secrets(draft);
     listeners(draft);
-    let delivery = &draft.config.delivery;
-    if delivery.backoff_base > delivery.backoff_max {
-        let name = if draft.is_set("delivery.backoff_base") {
-            "delivery.backoff_base"
+    let (base, max) = (draft.config.delivery.backoff_base, draft.config.delivery.backoff_max);
+    if base > max {
+        let (base, max) = (format_duration(base), format_duration(max));
+        let (name, found, allowed) = if draft.is_set("delivery.backoff_base") {
+            ("delivery.backoff_base", base, format!("at most delivery.backoff_max, {max}"))
         } else {
-            "delivery.backoff_max"
+            ("delivery.backoff_max", max, format!("at least delivery.backoff_base, {base}"))
         };
-        let found = "backoff_base above backoff_max";
-        draft.refuse(&draft.origin(name), name, found, "a base that is at most the maximum");
+        draft.refuse(&draft.origin(name), name, format!("{found:?}"), allowed);
     }
 }
 
@@ -62,8 +63,8 @@ fn credentials(draft: &mut Draft) {
         Grant::ClientCredentials => {
             for name in ["cxone.username", "cxone.password"] {
                 if let Some((full, origin)) = set_secret(draft, name) {
-                    let allowed = "it with cxone.grant = \"password\" only";
-                    draft.refuse(&origin, &full, "it with cxone.grant = \"client_credentials\"", allowed);
+                    let found = "it together with cxone.grant = \"client_credentials\"";
+                    draft.refuse(&origin, &full, found, "it with cxone.grant = \"password\" only");
                 }
             }
             (false, false)
@@ -84,7 +85,10 @@ fn webhook_secrets(draft: &mut Draft) {
         return;
     }
     if webhook.secrets.is_empty() {
-        require(draft, "webhook.secret", ", or webhook.secret_file, since webhook.auth is not \"none\"");
+        if draft.purpose == Purpose::Serve {
+            let allowed = "a method with webhook.secret or webhook.secret_file, or \"none\"";
+            draft.refuse(&draft.origin("webhook.auth"), "webhook.auth", "a method and no secret", allowed);
+        }
     } else if webhook.auth == WebhookAuth::StandardWebhooks && webhook.secrets.iter().any(wrong) {
         let (full, origin) =
             set_secret(draft, "webhook.secret").unwrap_or(("webhook.secret".into(), Origin::Missing));
@@ -97,9 +101,18 @@ fn listeners(draft: &mut Draft) {
     let webhook = &draft.config.webhook.listen;
     let anywhere = matches!(webhook, Listen::Tcp(address) if address.port() == 0);
     if draft.config.admin.listen.as_ref() == Some(webhook) && !anywhere {
-        let name = if draft.is_set("admin.listen") { "admin.listen" } else { "webhook.listen" };
-        let allowed = "two different listeners, as the operator's is never the webhook's";
-        draft.refuse(&draft.origin(name), name, "the same for webhook.listen and admin.listen", allowed);
+        let (name, other) = if draft.is_set("admin.listen") {
+            ("admin.listen", "webhook.listen")
+        } else {
+            ("webhook.listen", "admin.listen")
+        };
+        let found = format!("{:?}, which is {other}", format_listen(webhook));
+        draft.refuse(
+            &draft.origin(name),
+            name,
+            found,
+            "another address: the operator's is never the webhook's",
+        );
     }
 }
 

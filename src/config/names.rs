@@ -47,7 +47,18 @@ pub(super) fn environment(full: &str) -> String {
     format!("{ENV_PREFIX}{}", full.to_ascii_uppercase().replace('.', "_"))
 }
 
-/// `, did you mean X?` where one of the names is close, else nothing.
+/// The keys of the top level.
+pub(super) fn top() -> Vec<String> {
+    KEYS.iter().filter(|key| key.section().is_empty()).map(|key| key.name.to_owned()).collect()
+}
+
+/// What to say to an unknown name of that sort: the nearest known one if any is close, and all of them.
+pub(super) fn unknown(sort: &str, found: &str, known: &[String]) -> String {
+    let hint = suggestion(found, known.iter().cloned());
+    format!("unknown {sort}{hint}, allowed: {}", known.join(", "))
+}
+
+/// ` (did you mean X?)` where one of the names is close, else nothing.
 pub(super) fn suggestion(found: &str, known: impl Iterator<Item = String>) -> String {
     // Up to a third of it mistyped: "max_boddy" is max_body, "colour" is nothing of ours.
     let allowed = (found.chars().count() / 3).max(1);
@@ -55,7 +66,7 @@ pub(super) fn suggestion(found: &str, known: impl Iterator<Item = String>) -> St
         .map(|name| (distance(found, &name), name))
         .filter(|(distance, _)| *distance <= allowed)
         .min()
-        .map_or_else(String::new, |(_, name)| format!(", did you mean {name}?"))
+        .map_or_else(String::new, |(_, name)| format!(" (did you mean {name}?)"))
 }
 
 /// Levenshtein's distance, in characters.

@@ -5,8 +5,9 @@ use std::fmt::{self, Write};
 use super::keys::KEYS;
 use super::kind::path_text;
 use super::names::FILE_SUFFIX;
+use super::rules::{CATEGORY, PATH};
 use super::values::{quote, quote_key};
-use super::{Config, Listen, SubscriberConfig, SubscriberTarget, WebhookAuth, secret};
+use super::{Config, Listen, SubscriberConfig, SubscriberTarget, WebhookAuth, secret, url};
 
 impl Config {
     /// The effective configuration as TOML that reads back to the same, but for its secrets: they are `"***"`, which
@@ -78,6 +79,42 @@ fn subscriber(f: &mut fmt::Formatter<'_>, subscriber: &SubscriberConfig) -> fmt:
     }
 }
 
+/// The rows of what only the file can set: key, default, what is allowed, meaning.
+const FILE_ROWS: [(&str, &str, &str, &str); 7] = [
+    (
+        "dispositions.<code>",
+        "the built-in table",
+        CATEGORY.allowed,
+        "category of a code; setting any replaces the whole table",
+    ),
+    (
+        "severities.<category>",
+        "the built-in ones",
+        "`critical`, `medium` or `low`",
+        "severity of a category; laid over the built-in ones; a category without one is `medium`",
+    ),
+    (
+        "subscribers[].name",
+        "required",
+        "1 to 64 of a-z, 0-9, _ and -, unique",
+        "names its position in the store",
+    ),
+    ("subscribers[].severities", "all", "a list of `critical`, `medium`, `low`", "what it wants to hear of"),
+    ("subscribers[].webhook", "this or file", url::ALLOWED, "where outcomes are posted"),
+    (
+        "subscribers[].secret`, `subscribers[].secret_file",
+        "-",
+        "`whsec_` and base64",
+        "signs them by Standard Webhooks; with webhook only",
+    ),
+    (
+        "subscribers[].file",
+        "this or webhook",
+        PATH.allowed,
+        "where outcomes are appended, a line of JSON each",
+    ),
+];
+
 /// The reference of all keys as a Markdown table: key, default, what is allowed, meaning. Made from the table the
 /// parser uses; the README holds it.
 #[must_use]
@@ -93,6 +130,9 @@ pub fn reference() -> String {
             key.kind.allowed(),
             key.meaning
         );
+    }
+    for (key, default, allowed, meaning) in FILE_ROWS {
+        let _ = writeln!(table, "| `{key}` | {default} | {allowed} | {meaning} |");
     }
     table
 }

@@ -27,7 +27,11 @@ pub(super) fn file(text: &str, draft: &mut Draft) -> Vec<Setting> {
         Ok(document) => document.into_inner(),
         Err(error) => {
             let origin = Text(text).line(&error.span().unwrap_or_default());
-            draft.mistake(&origin, "not valid TOML", error.message());
+            // The message alone does not say which; a key, unlike a value, may be shown.
+            let key =
+                error.span().filter(|_| error.message() == "duplicate key").and_then(|span| text.get(span));
+            let key = key.map(|key| format!(" {}", shown(key))).unwrap_or_default();
+            draft.mistake(&origin, "not valid TOML", format!("{}{key}", error.message()));
             return Vec::new();
         }
     };
@@ -67,27 +71,26 @@ fn setting(
         settings.push(Setting { full, key, raw: raw(value.get_ref()), origin });
         return;
     }
-    let known: Vec<String> = names::all().map(|(name, _)| name).collect();
-    if full.contains('.') {
-        let (section, short) = full.split_once('.').unwrap_or_default();
-        let here = known.iter().filter_map(|name| name.strip_prefix(section)?.strip_prefix('.'));
-        let mut hint = names::suggestion(short, here.map(str::to_owned));
-        if hint.is_empty() {
-            hint = names::suggestion(&full, known.into_iter());
-        }
-        draft.mistake(&origin, &shown(&full), format!("unknown key{hint}"));
+    let name = shown(&full);
+    if let Some((section, short)) = full.split_once('.') {
+        let here: Vec<String> = names::all()
+            .filter_map(|(name, _)| Some(name.strip_prefix(section)?.strip_prefix('.')?.to_owned()))
+            .collect();
+        draft.mistake(&origin, &name, names::unknown("key", short, &here));
     } else if value.get_ref().is_table() || value.get_ref().is_array() {
-        let tables = names::sections().into_iter().chain(names::FILE_ONLY).map(str::to_owned);
-        let hint = names::suggestion(&full, tables);
-        draft.mistake(&origin, &shown(&full), format!("unknown section{hint}"));
+        let tables: Vec<String> =
+            names::sections().into_iter().chain(names::FILE_ONLY).map(str::to_owned).collect();
+        draft.mistake(&origin, &name, names::unknown("section", &full, &tables));
     } else {
-        // A key above its section's heading is the likeliest slip.
-        let inside = known.iter().find(|name| name.split('.').nth(1) == Some(&full)).cloned();
-        let hint = inside.map_or_else(
-            || names::suggestion(&full, known.into_iter()),
-            |name| format!(", did you mean {name}?"),
-        );
-        draft.mistake(&origin, &shown(&full), format!("unknown key{hint}"));
+        // A key without its section's heading is the likeliest slip.
+        let inside = names::all().find(|(name, _)| name.split('.').nth(1) == Some(&full));
+        let what = match inside {
+            Some((inside, _)) => {
+                format!("unknown key (did you mean {inside}?), allowed here: {}", names::top().join(", "))
+            }
+            None => names::unknown("key", &full, &names::top()),
+        };
+        draft.mistake(&origin, &name, what);
     }
 }
 
@@ -108,7 +111,8 @@ pub(super) fn environment(variables: &[(String, String)], draft: &mut Draft) -> 
             draft.mistake(&origin, "", format!("{table} can be set in the file only"));
         } else {
             let hint = names::suggestion(variable, names::all().map(|(full, _)| names::environment(&full)));
-            draft.mistake(&origin, "", format!("unknown variable{hint}"));
+            let allowed = "allowed: DISPOD_SECTION_KEY for a key of the file";
+            draft.mistake(&origin, "", format!("unknown variable{hint}, {allowed}"));
         }
     }
     settings

@@ -67,9 +67,13 @@ struct Entry<'a, 'i> {
 impl Entry<'_, '_> {
     fn read(&mut self) -> Result<SubscriberConfig, Refused> {
         for key in self.table.keys().filter(|key| !SUBSCRIBER_KEYS.contains(&key.get_ref().as_ref())) {
-            let hint = names::suggestion(key.get_ref(), SUBSCRIBER_KEYS.into_iter().map(str::to_owned));
+            let known = SUBSCRIBER_KEYS.map(str::to_owned);
             let full = format!("{}.{}", self.prefix, shown(key.get_ref()));
-            self.draft.mistake(&self.text.line(&key.span()), &full, format!("unknown key{hint}"));
+            self.draft.mistake(
+                &self.text.line(&key.span()),
+                &full,
+                names::unknown("key", key.get_ref(), &known),
+            );
         }
         // Each is read before any is asked for, so that all mistakes come out at once.
         let (name, severities, target) = (self.name(), self.severities(), self.target());
@@ -122,13 +126,13 @@ impl Entry<'_, '_> {
             }
             (Some(address), None, secret) => Ok(SubscriberTarget::Webhook { url: address, secret }),
             (None, Some(_), Some(_)) => {
-                Err(self.refuse("file", "it with a secret", "a secret with webhook only"))
+                Err(self.refuse("file", "file with a secret", "a secret with webhook only"))
             }
             (None, Some(path), None) if !(PATH.test)(&path) => {
                 Err(self.refuse("file", &found_text(&path), PATH.allowed))
             }
             (None, Some(path), None) => Ok(SubscriberTarget::File(PathBuf::from(path))),
-            (Some(_), Some(_), _) => Err(self.refuse("file", "it with webhook", "one of the two")),
+            (Some(_), Some(_), _) => Err(self.refuse("file", "both file and webhook", "one of the two")),
             (None, None, _) => Err(self.missing("webhook", "one of webhook and file")),
         }
     }
@@ -140,7 +144,9 @@ impl Entry<'_, '_> {
             (None, None) => return Ok(None),
             (Some(value), None) => ("secret", value),
             (None, Some(path)) => ("secret_file", path),
-            (Some(_), Some(_)) => return Err(self.refuse("secret_file", "it with secret", "one of the two")),
+            (Some(_), Some(_)) => {
+                return Err(self.refuse("secret_file", "both secret and secret_file", "one of the two"));
+            }
         };
         match secrets::obtain(self.draft, &text, key == "secret_file", false) {
             Err(why) => {
