@@ -1,4 +1,8 @@
 //! The configuration: every key of contract section 3, parsed and validated once.
+//!
+//! One table (`keys`) says what there is. The file and the environment are read into lists of settings (`sources`),
+//! laid over the defaults one after the other (`draft`), secrets are fetched from where they are (`secrets`), and what
+//! concerns several keys is checked last (`check`). Every mistake is reported, not just the first.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,12 +11,29 @@ use std::time::Duration;
 use crate::disposition::Mapping;
 use crate::event::Severity;
 
+mod check;
+mod draft;
+mod keys;
+mod kind;
+mod load;
+mod names;
+mod render;
+mod rules;
 mod secret;
+mod secrets;
+mod sources;
+mod subscribers;
+mod tables;
+mod url;
+mod values;
 
+pub use load::Purpose;
+pub use render::reference;
 pub use secret::Secret;
 
-/// Everything dispod can be told. [`Config::default`] is the contract's defaults; an embedder changes fields.
-#[derive(Debug, Clone, Default)]
+/// Everything dispod can be told. [`Config::default`] is the contract's defaults; an embedder changes fields, or reads
+/// TOML with [`Config::from_toml`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
     /// The listener that takes call results.
     pub webhook: WebhookConfig,
@@ -42,7 +63,7 @@ pub enum Listen {
 }
 
 /// `[webhook]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebhookConfig {
     /// `webhook.listen`
     pub listen: Listen,
@@ -80,7 +101,7 @@ pub enum WebhookAuth {
 }
 
 /// `[cxone]`
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CxoneConfig {
     /// `cxone.environment`: the tenant's host name.
     pub environment: String,
@@ -111,7 +132,7 @@ pub struct CxoneConfig {
 }
 
 /// The OAuth 2.0 grant.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Grant {
     /// RFC 6749 section 4.4.
     #[default]
@@ -136,7 +157,7 @@ pub enum ClientAuth {
 }
 
 /// `[delivery]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliveryConfig {
     /// `delivery.workers`
     pub workers: usize,
@@ -155,7 +176,7 @@ pub struct DeliveryConfig {
 }
 
 /// `[store]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreConfig {
     /// `store.dir`
     pub dir: PathBuf,
@@ -168,14 +189,14 @@ pub struct StoreConfig {
 }
 
 /// `[admin]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdminConfig {
     /// `admin.listen`; `None` is `off`.
     pub listen: Option<Listen>,
 }
 
 /// `[log]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogConfig {
     /// `log.level`
     pub level: log::LevelFilter,
@@ -195,7 +216,7 @@ pub enum LogFormat {
 }
 
 /// One `[[subscribers]]` entry (contract section 7).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubscriberConfig {
     /// Names its position in the store; unique.
     pub name: String,
@@ -206,7 +227,7 @@ pub struct SubscriberConfig {
 }
 
 /// Where a durable subscriber's outcomes go.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SubscriberTarget {
     /// An HTTP POST per outcome, signed by Standard Webhooks when there is a secret.
     Webhook {
@@ -255,6 +276,14 @@ impl CxoneConfig {
             token_timeout: Duration::from_secs(10),
             refresh_margin: Duration::from_secs(300),
         }
+    }
+}
+
+impl Default for CxoneConfig {
+    /// No tenant: without environment, URLs and credentials, everything else as in [`CxoneConfig::new`].
+    fn default() -> Self {
+        let none = Self::new("", Secret::default(), Secret::default());
+        Self { base_url: String::new(), token_url: String::new(), ..none }
     }
 }
 

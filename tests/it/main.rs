@@ -1,1 +1,2 @@
 //! Everything dispod promises, proved from outside.
+mod config;
