@@ -60,7 +60,9 @@ impl Bus {
                     subscriber.dropped.inc();
                     let (name, severity) = (&subscriber.name, subscriber.severity);
                     subscriber.storm.log(|more| {
-                        log::warn!("subscriber {name}: channel full for severity {severity}, outcome dropped{more}");
+                        log::warn!(
+                            "subscriber {name}: channel full for severity {severity}, outcome dropped{more}"
+                        );
                     });
                 }
             }

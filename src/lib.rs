@@ -1,9 +1,10 @@
 //! dispod, the disposition daemon.
-pub mod config;
-pub mod cxone;
 pub mod backoff;
 pub mod bus;
+pub mod cli;
 pub mod clock;
+pub mod config;
+pub mod cxone;
 pub mod dispatch;
 pub mod disposition;
 pub mod error;

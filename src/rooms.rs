@@ -18,7 +18,11 @@ pub type Failed = Arc<dyn Fn(String) + Send + Sync>;
 ///
 /// # Errors
 /// The thread cannot be had: a limit of the system.
-pub fn start(name: &str, failed: &Failed, room: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
+pub fn start(
+    name: &str,
+    failed: &Failed,
+    room: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, Error> {
     let failed = Arc::clone(failed);
     let owned = name.to_owned();
     let body = move || {

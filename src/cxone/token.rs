@@ -176,7 +176,8 @@ fn read(reply: &Reply, margin: Duration) -> Result<Token, TokenError> {
         408 | 425 | 500.. => return Err(TokenError::Failed(said())),
         _ => return Err(TokenError::Refused(said())),
     }
-    let unreadable = |why: &str| TokenError::Failed(format!("answered {} without a usable token: {why}", reply.status));
+    let unreadable =
+        |why: &str| TokenError::Failed(format!("answered {} without a usable token: {why}", reply.status));
     let answer: Value = serde_json::from_slice(&reply.raw).map_err(|_| unreadable("not JSON"))?;
     let value = answer.get("access_token").and_then(Value::as_str).unwrap_or_default();
     if value.is_empty() || value.contains(|c: char| !c.is_ascii_graphic()) {

@@ -131,7 +131,13 @@ impl Lanes {
 
     fn create(&mut self, contact: &Arc<str>, event: KeptEvent, certain: bool, due: Option<Instant>) {
         let urgent_through = if event.severity == Severity::Critical { event.place } else { 0 };
-        let lane = Lane { events: VecDeque::new(), more: true, held_through: 0, urgent_through, state: State::Loading };
+        let lane = Lane {
+            events: VecDeque::new(),
+            more: true,
+            held_through: 0,
+            urgent_through,
+            state: State::Loading,
+        };
         self.by_contact.insert(Arc::clone(contact), lane);
         match (certain, due) {
             (_, Some(at)) => self.wait(contact, at),
@@ -267,15 +273,13 @@ impl Lanes {
                 self.make_ready(&contact);
             }
             Outcome::RetryAt(at) => self.wait(&contact, at),
-            Outcome::Done => {
-                match (lane.events.is_empty(), lane.more) {
-                    (false, _) => self.make_ready(&contact),
-                    (true, true) => self.load(&contact),
-                    (true, false) => {
-                        self.by_contact.remove(&contact);
-                    }
+            Outcome::Done => match (lane.events.is_empty(), lane.more) {
+                (false, _) => self.make_ready(&contact),
+                (true, true) => self.load(&contact),
+                (true, false) => {
+                    self.by_contact.remove(&contact);
                 }
-            }
+            },
         }
     }
 }

@@ -85,7 +85,12 @@ pub struct Dispatch {
 impl Dispatch {
     /// A dispatch that has read nothing yet.
     #[must_use]
-    pub fn new(config: DeliveryConfig, channels: Channels, health: Arc<Health>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        config: DeliveryConfig,
+        channels: Channels,
+        health: Arc<Health>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let (base, max) = (config.backoff_base, config.backoff_max);
         Self {
             pacer: Pacer::new(config.rate_limit, base, max, Instant::now()),

@@ -137,7 +137,9 @@ impl Pacer {
     /// A call is being made.
     pub fn took(&mut self, now: Instant) {
         self.counting_since.get_or_insert(now);
-        for bucket in self.own_limit.iter_mut().chain(self.learned.as_mut().map(|learned| &mut learned.bucket)) {
+        for bucket in
+            self.own_limit.iter_mut().chain(self.learned.as_mut().map(|learned| &mut learned.bucket))
+        {
             bucket.take();
         }
         if self.learned.as_ref().is_some_and(|learned| learned.bucket.per_s >= FASTEST_PER_S) {
@@ -275,7 +277,9 @@ mod tests {
         let mut out: std::collections::VecDeque<(Instant, bool)> = std::collections::VecDeque::new();
         while delivered < events {
             assert!(now - start < Duration::from_secs(600), "never finished");
-            while let Some((started, allowed)) = out.front().copied().filter(|(started, _)| *started + call <= now) {
+            while let Some((started, allowed)) =
+                out.front().copied().filter(|(started, _)| *started + call <= now)
+            {
                 out.pop_front();
                 if allowed {
                     delivered += 1;

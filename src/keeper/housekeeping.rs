@@ -190,7 +190,8 @@ impl Housekeeping {
     /// One step of forgetting; gives how many events went.
     fn prune_history(&mut self, store: &mut Store, before_ms: i64) -> Result<usize, StoreError> {
         let after = self.pruned_through;
-        let pruned = store.transact(Sync::Later, |batch| batch.prune_history(after, before_ms, PRUNE_STEP))?;
+        let pruned =
+            store.transact(Sync::Later, |batch| batch.prune_history(after, before_ms, PRUNE_STEP))?;
         self.pruned_through = pruned.looked_through.unwrap_or(0);
         Ok(pruned.events)
     }

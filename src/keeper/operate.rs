@@ -57,7 +57,9 @@ impl Keeper {
         let damaged: Vec<u64> = rows.iter().filter_map(|row| row.as_ref().err().copied()).collect();
         if !damaged.is_empty() {
             let now_ms = clock::now_ms();
-            self.store.transact(Sync::Now, |batch| damaged.iter().try_for_each(|id| batch.bury_corrupt(*id, now_ms)))?;
+            self.store.transact(Sync::Now, |batch| {
+                damaged.iter().try_for_each(|id| batch.bury_corrupt(*id, now_ms))
+            })?;
             for id in &damaged {
                 log::error!("event {id} is damaged in the store: it is dead now, with reason corrupt");
             }
@@ -67,7 +69,11 @@ impl Keeper {
         Ok(rows.into_iter().filter_map(Result::ok).collect())
     }
 
-    fn operate(&mut self, operation: &Operation, reply: &Sender<Result<Operated, String>>) -> Result<(), StoreError> {
+    fn operate(
+        &mut self,
+        operation: &Operation,
+        reply: &Sender<Result<Operated, String>>,
+    ) -> Result<(), StoreError> {
         let result = self.store.transact(Sync::Now, |batch| operate(batch, operation, clock::now_ms()));
         match result {
             Ok((operated, revived)) => {

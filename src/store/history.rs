@@ -139,7 +139,8 @@ impl History {
             "SELECT at_ms, kind, attempt, status, latency_ms, note FROM step WHERE event = ?1 ORDER BY id",
         )?;
         let rows = statement.query_map([event.cast_signed()], |row| {
-            Ok(StepKind::from_number(row.get(1)?).map(|kind| (row.get(0), kind, row.get(2), row.get(3), row.get(4), row.get(5))))
+            Ok(StepKind::from_number(row.get(1)?)
+                .map(|kind| (row.get(0), kind, row.get(2), row.get(3), row.get(4), row.get(5))))
         })?;
         let mut steps = Vec::new();
         for row in rows {
@@ -163,7 +164,8 @@ impl History {
     /// # Errors
     /// [`StoreError`]
     pub fn mapping(&self, id: u32) -> Result<Option<(Mapping, i64)>, StoreError> {
-        let mut statement = self.connection.prepare_cached("SELECT json, since_ms FROM mapping WHERE id = ?1")?;
+        let mut statement =
+            self.connection.prepare_cached("SELECT json, since_ms FROM mapping WHERE id = ?1")?;
         let mut rows = statement.query([id])?;
         let Some(row) = rows.next()? else { return Ok(None) };
         let mapping = serde_json::from_str(row.get_ref(0)?.as_str().unwrap_or_default())
@@ -184,7 +186,10 @@ impl History {
             Ok(CodeCount {
                 disposition_code: row.get(0)?,
                 category: row.get(1)?,
-                severity: Severity::ALL.get(usize::from(row.get::<_, u8>(2)?)).copied().unwrap_or(Severity::Medium),
+                severity: Severity::ALL
+                    .get(usize::from(row.get::<_, u8>(2)?))
+                    .copied()
+                    .unwrap_or(Severity::Medium),
                 events: row.get::<_, i64>(3)?.cast_unsigned(),
                 last_seen_ms: row.get(4)?,
             })

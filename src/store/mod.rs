@@ -225,7 +225,12 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]
-    pub fn pending(&self, class: Class, after_place: u64, limit: usize) -> Result<Vec<BacklogRow>, StoreError> {
+    pub fn pending(
+        &self,
+        class: Class,
+        after_place: u64,
+        limit: usize,
+    ) -> Result<Vec<BacklogRow>, StoreError> {
         let sql = format!(
             "SELECT {} FROM event WHERE state = 0 AND (severity > 0) = ?1 AND place > ?2 ORDER BY place LIMIT ?3",
             row::COLUMNS

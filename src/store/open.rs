@@ -122,7 +122,8 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
 
 /// The store's id and the next unused number for ids and places.
 fn read_meta(connection: &Connection) -> rusqlite::Result<(String, u64)> {
-    let store_id = connection.query_row("SELECT value FROM meta WHERE name = 'store_id'", [], |row| row.get(0))?;
+    let store_id =
+        connection.query_row("SELECT value FROM meta WHERE name = 'store_id'", [], |row| row.get(0))?;
     let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, Option<i64>>(0));
     let id = number("SELECT max(id) FROM event")?;
     let critical = number("SELECT max(place) FROM event WHERE state = 0 AND (severity > 0) = 0")?;
@@ -136,7 +137,8 @@ fn verify(connection: &Connection, path: &Path) -> Result<(), Error> {
     if fs::metadata(path).map_or(0, |meta| meta.len()) > CHECKED_AT_START_BYTES {
         return Ok(());
     }
-    let first_finding = || connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get::<_, String>(0));
+    let first_finding =
+        || connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get::<_, String>(0));
     let fault = |error: rusqlite::Error| damaged(path, &error.to_string());
     let finding = first_finding().map_err(fault)?;
     if finding == "ok" {

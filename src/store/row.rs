@@ -78,15 +78,12 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Result<StoredEvent, u64>> 
 fn decode(row: &Row<'_>) -> rusqlite::Result<(Option<StoredEvent>, u32)> {
     let severity: u8 = row.get(2)?;
     let text = |index: usize| -> rusqlite::Result<Option<&str>> { Ok(row.get_ref(index)?.as_str_or_null()?) };
-    let call = CallResult::new(
-        text(7)?.unwrap_or_default(),
-        text(8)?.unwrap_or_default(),
-        text(9)?,
-        text(10)?,
-    );
+    let call =
+        CallResult::new(text(7)?.unwrap_or_default(), text(8)?.unwrap_or_default(), text(9)?, text(10)?);
     let state = State::from_number(row.get(1)?);
     let crc: u32 = row.get(19)?;
-    let (Ok(call), Some(severity), Some(state)) = (call, Severity::ALL.get(usize::from(severity)), state) else {
+    let (Ok(call), Some(severity), Some(state)) = (call, Severity::ALL.get(usize::from(severity)), state)
+    else {
         return Ok((None, crc));
     };
     let stored = StoredEvent {

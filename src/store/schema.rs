@@ -72,7 +72,6 @@ const MIGRATIONS: [&str; VERSION as usize] = ["
     ) WITHOUT ROWID;
 "];
 
-
 /// Brings the schema to [`VERSION`] in one transaction; does nothing when it is there.
 pub(super) fn migrate(connection: &mut Connection, from: i32) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;

@@ -138,8 +138,9 @@ impl Batch<'_> {
                 )?
                 .execute(params![key, id.cast_signed(), new.received_ms / 1000, dedupe_since_s])?;
             if inserted == 0 {
-                let before: i64 =
-                    self.prepare("SELECT event FROM seen WHERE key = ?1")?.query_row([key], |row| row.get(0))?;
+                let before: i64 = self
+                    .prepare("SELECT event FROM seen WHERE key = ?1")?
+                    .query_row([key], |row| row.get(0))?;
                 return Ok(Kept::Before(before.cast_unsigned()));
             }
         }
@@ -228,11 +229,8 @@ impl Batch<'_> {
     /// # Errors
     /// [`StoreError`]
     pub fn bury_corrupt(&mut self, id: u64, at_ms: i64) -> Outcome<()> {
-        self.prepare("UPDATE event SET state = 2, reason = ?2, settled_ms = ?3 WHERE id = ?1")?.execute(params![
-            id.cast_signed(),
-            CORRUPT,
-            at_ms
-        ])?;
+        self.prepare("UPDATE event SET state = 2, reason = ?2, settled_ms = ?3 WHERE id = ?1")?
+            .execute(params![id.cast_signed(), CORRUPT, at_ms])?;
         Ok(())
     }
 
@@ -241,7 +239,8 @@ impl Batch<'_> {
     /// # Errors
     /// [`StoreError`]
     pub fn dead_ids(&self, after: u64, limit: usize) -> Outcome<Vec<u64>> {
-        let mut statement = self.prepare("SELECT id FROM event WHERE state = 2 AND id > ?1 ORDER BY id LIMIT ?2")?;
+        let mut statement =
+            self.prepare("SELECT id FROM event WHERE state = 2 AND id > ?1 ORDER BY id LIMIT ?2")?;
         let ids = statement.query_map(params![after.cast_signed(), limit.cast_signed() as i64], |row| {
             Ok(row.get::<_, i64>(0)?.cast_unsigned())
         })?;
@@ -293,7 +292,15 @@ impl Batch<'_> {
             }
         }
         let kind = StepKind::Dropped;
-        self.step(&Step { event: id, at_ms, kind, attempt: None, status: None, latency_ms: None, note: None })?;
+        self.step(&Step {
+            event: id,
+            at_ms,
+            kind,
+            attempt: None,
+            status: None,
+            latency_ms: None,
+            note: None,
+        })?;
         Ok(true)
     }
 
@@ -306,7 +313,8 @@ impl Batch<'_> {
         let json = serde_json::to_string(mapping).map_err(|error| StoreError::Failed(error.to_string()))?;
         let mut statement = self.prepare("SELECT id, json FROM mapping ORDER BY id DESC LIMIT 1")?;
         let mut rows = statement.query([])?;
-        let last: Option<(u32, String)> = rows.next()?.map(|row| Ok::<_, StoreError>((row.get(0)?, row.get(1)?))).transpose()?;
+        let last: Option<(u32, String)> =
+            rows.next()?.map(|row| Ok::<_, StoreError>((row.get(0)?, row.get(1)?))).transpose()?;
         if let Some((id, last_json)) = &last
             && *last_json == json
         {
@@ -352,7 +360,9 @@ impl Batch<'_> {
             Some(end) => self
                 .prepare("DELETE FROM seen WHERE key >= ?1 AND key < ?2 AND kept_s < ?3")?
                 .execute(params![from, [end], before_s])?,
-            None => self.prepare("DELETE FROM seen WHERE key >= ?1 AND kept_s < ?2")?.execute(params![from, before_s])?,
+            None => self
+                .prepare("DELETE FROM seen WHERE key >= ?1 AND kept_s < ?2")?
+                .execute(params![from, before_s])?,
         };
         Ok(())
     }
