@@ -1,1 +1,4 @@
 //! Everything dispod promises, proved from outside.
+
+mod sandbox;
+mod support;
