@@ -167,12 +167,21 @@ impl Door {
             hung: Mutex::default(),
         });
         let mut door = Self { context, running, threads: Vec::new() };
-        door.spawn("sandbox-pulse", move || pulse_loop(local, &pulses, &stop))?;
-        for _ in 0..shared.options.threads {
-            let context = Arc::clone(&door.context);
-            door.spawn("sandbox", move || serve_loop(&context))?;
+        if let Err(error) = door.staff(pulses, stop) {
+            door.close();
+            return Err(error);
         }
         Ok(door)
+    }
+
+    fn staff(&mut self, pulses: Receiver<()>, stop: Receiver<()>) -> Result<(), Error> {
+        let local = self.local();
+        self.spawn("sandbox-pulse", move || pulse_loop(local, &pulses, &stop))?;
+        for _ in 0..self.context.shared.options.threads {
+            let context = Arc::clone(&self.context);
+            self.spawn("sandbox", move || serve_loop(&context))?;
+        }
+        Ok(())
     }
 
     fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {

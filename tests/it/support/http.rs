@@ -53,15 +53,12 @@ impl Client {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> io::Result<Response> {
-        let mut head = format!("{method} {target} HTTP/1.1\r\nHost: test\r\n");
-        for (name, value) in headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
-        }
+        let mut head = vec![format!("{method} {target} HTTP/1.1"), "Host: test".to_owned()];
+        head.extend(headers.iter().map(|(name, value)| format!("{name}: {value}")));
         if !body.is_empty() {
-            head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+            head.push(format!("Content-Length: {}", body.len()));
         }
-        head.push_str("\r\n");
-        let mut bytes = head.into_bytes();
+        let mut bytes = (head.join("\r\n") + "\r\n\r\n").into_bytes();
         bytes.extend_from_slice(body);
         self.send(&bytes)?;
         self.receive(method)
@@ -106,14 +103,12 @@ impl Client {
                 }
             }
         }
-        match response.header("Content-Length") {
-            Some(length) => self.exactly(length.parse().map_err(|_| invalid(length))?),
-            None => {
-                let mut body = Vec::new();
-                self.stream.read_to_end(&mut body)?;
-                Ok(body)
-            }
+        if let Some(length) = response.header("Content-Length") {
+            return self.exactly(length.parse().map_err(|_| invalid(length))?);
         }
+        let mut body = Vec::new();
+        self.stream.read_to_end(&mut body)?;
+        Ok(body)
     }
 
     fn exactly(&mut self, length: usize) -> io::Result<Vec<u8>> {
