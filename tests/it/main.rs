@@ -1,2 +1,5 @@
 //! Everything dispod promises, proved from outside.
+
 mod config;
+mod sandbox;
+mod support;
