@@ -7,6 +7,7 @@ pub mod config;
 pub mod cxone;
 pub mod dispatch;
 pub mod disposition;
+pub mod engine;
 pub mod error;
 pub mod event;
 pub mod flow;

@@ -1,5 +1,6 @@
 //! Everything dispod promises, proved from outside.
 
 mod config;
+mod heart;
 mod sandbox;
 mod support;
