@@ -1,5 +1,6 @@
 //! Everything dispod promises, proved from outside.
 
+mod bytes;
 mod config;
 mod heart;
 mod sandbox;
