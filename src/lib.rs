@@ -4,9 +4,12 @@ pub mod disposition;
 pub mod error;
 pub mod event;
 pub mod health;
+pub mod http;
 pub mod intake;
 pub mod keep;
+pub mod listener;
 pub mod metrics;
+pub mod notify;
 pub mod sandbox;
 pub mod verdict;
 
