@@ -7,6 +7,8 @@ use clap::{Parser, Subcommand};
 use crate::error::Error;
 
 mod check;
+mod sandbox;
+mod serve;
 
 /// The disposition daemon for NICE CXone Outbound: a 200 means kept, and kept means delivered or dead with a reason.
 #[derive(Parser)]
@@ -20,12 +22,16 @@ pub struct Cli {
 enum Command {
     /// Validate the configuration, print the effective one, obtain a token.
     Check(check::Args),
+    /// Run a stand-in CXone for tests: token endpoint and Contact API.
+    Sandbox(sandbox::Args),
+    /// Run the daemon.
+    Serve(serve::Args),
 }
 
 /// Where the configuration is; shared by every command that needs one.
 #[derive(clap::Args)]
 pub struct ConfigFile {
-    /// The configuration file [default: $DISPOD_CONFIG, else /etc/dispod/dispod.toml if it exists, else none]
+    /// The configuration file [default: `$DISPOD_CONFIG`, else /etc/dispod/dispod.toml if it exists, else none]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
@@ -38,6 +44,8 @@ impl Cli {
     pub fn run(self) -> Result<(), Error> {
         match self.command {
             Command::Check(args) => check::run(&args),
+            Command::Sandbox(args) => sandbox::run(&args),
+            Command::Serve(args) => serve::run(&args),
         }
     }
 }

@@ -38,8 +38,9 @@ impl Heart {
 
     fn resume(config: Config) -> Self {
         let (health, metrics) = (Arc::new(Health::default()), Arc::new(Metrics::default()));
+        let store = dispod::store::Store::open(&config.store).unwrap();
         let failed: dispod::rooms::Failed = Arc::new(|why: String| eprintln!("the engine ended: {why}"));
-        let engine = Engine::start(&config, &health, &metrics, &failed).unwrap();
+        let engine = Engine::start(&config, store, &health, &metrics, &failed).unwrap();
         Self { engine, metrics, health, config }
     }
 
