@@ -58,8 +58,14 @@ impl Daemon {
         let keep = Arc::new(move |submission| {
             submit.try_send(submission).map_err(crossbeam_channel::TrySendError::into_inner)
         });
-        let intake =
-            Intake::start(listener, &config.webhook, keep, Arc::clone(&health), Arc::clone(&metrics), failed)?;
+        let intake = Intake::start(
+            listener,
+            &config.webhook,
+            keep,
+            Arc::clone(&health),
+            Arc::clone(&metrics),
+            failed,
+        )?;
         log::info!("webhook listening on {webhook_address}{}", config.webhook.path);
         Ok(Self { parts: Some(Parts { engine, intake }), health, metrics, failures })
     }

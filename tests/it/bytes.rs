@@ -37,8 +37,12 @@ fn keep(batch: &mut Batch<'_>, number: u32, mapping: &Mapping) -> StoredEvent {
 fn delivered(mut stored: StoredEvent) -> StoredEvent {
     stored.event.attempts = 1;
     stored.state = State::Delivered;
-    stored.settled =
-        Settled { at_ms: Some(dispod::clock::now_ms()), status: Some(200), latency_ms: Some(12), ..Settled::default() };
+    stored.settled = Settled {
+        at_ms: Some(dispod::clock::now_ms()),
+        status: Some(200),
+        latency_ms: Some(12),
+        ..Settled::default()
+    };
     stored
 }
 
@@ -46,14 +50,19 @@ fn delivered(mut stored: StoredEvent) -> StoredEvent {
 fn bytes_per_event(size: u32) -> u64 {
     let dir = TempDir::new();
     let mapping = Mapping::default();
-    let mut store = Store::open(&StoreConfig { dir: dir.path().to_owned(), ..StoreConfig::default() }).unwrap();
+    let mut store =
+        Store::open(&StoreConfig { dir: dir.path().to_owned(), ..StoreConfig::default() }).unwrap();
     let before = written_bytes();
     for first in (0..EVENTS).step_by(size as usize) {
         let kept = store
-            .transact(Sync::Now, |batch| Ok((first..first + size).map(|n| keep(batch, n, &mapping)).collect::<Vec<_>>()))
+            .transact(Sync::Now, |batch| {
+                Ok((first..first + size).map(|n| keep(batch, n, &mapping)).collect::<Vec<_>>())
+            })
             .unwrap();
         let settled: Vec<_> = kept.into_iter().map(delivered).collect();
-        store.transact(Sync::Later, |batch| settled.iter().try_for_each(|stored| batch.update(stored))).unwrap();
+        store
+            .transact(Sync::Later, |batch| settled.iter().try_for_each(|stored| batch.update(stored)))
+            .unwrap();
         store.checkpoint_if_due().unwrap();
     }
     drop(store);
@@ -77,7 +86,8 @@ fn an_event_kept_settled_and_audited_writes_little() {
     println!("{line}");
     let numbers: Vec<u64> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
     let [singly, batched, ..] = numbers[..] else {
-        let numbers: Vec<u64> = line.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect();
+        let numbers: Vec<u64> =
+            line.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect();
         panic!("{line} {numbers:?}");
     };
     assert!(singly < 10_000, "{singly} B per event kept singly");
