@@ -8,4 +8,5 @@ mod heart;
 mod hostile;
 mod sandbox;
 mod support;
+mod tidy;
 mod webhook;
