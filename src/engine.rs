@@ -63,15 +63,9 @@ impl Engine {
 
         let channels = keeper::Channels { submissions, orders, notices: notify, notices_kept_max: queue };
         let mapping = Arc::new(config.mapping.clone());
-        let keeper = Keeper::new(
-            store,
-            config.store.clone(),
-            mapping,
-            channels,
-            Arc::clone(health),
-            Arc::clone(metrics),
-        )
-        .map_err(|error| Error::failed(format!("the store cannot be used: {error}")))?;
+        let (settings, health_of_keeper) = (config.store.clone(), Arc::clone(health));
+        let keeper =
+            Keeper::new(store, settings, mapping, channels, health_of_keeper, Arc::clone(metrics), failed)?;
         let keeper = start_keeper(keeper, failed)?;
 
         let bus = Arc::new(Bus::default());

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::checkpoints::Checkpoints;
 use crate::clock;
 use crate::config::StoreConfig;
 use crate::health::Health;
@@ -25,6 +26,7 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 const RESERVE_BYTES: u64 = 2 * 1024 * 1024;
 
 pub(super) struct Housekeeping {
+    checkpoints: Checkpoints,
     /// When the measures are due: after work.
     measure_at: Option<Instant>,
     /// Whether a commit awaits its sync.
@@ -45,10 +47,11 @@ pub(super) struct Housekeeping {
 }
 
 impl Housekeeping {
-    pub(super) fn new(dir: &Path) -> Self {
+    pub(super) fn new(dir: &Path, checkpoints: Checkpoints) -> Self {
         let reserve = dir.join("reserve");
         let reserved = allocate(&reserve);
         Self {
+            checkpoints,
             measure_at: None,
             unsynced: false,
             prune_at: Instant::now() + PRUNE_EVERY,
@@ -101,11 +104,7 @@ impl Housekeeping {
         metrics: &Metrics,
         health: &Health,
     ) -> Result<(), StoreError> {
-        match store.checkpoint_if_due() {
-            // A log that cannot be moved now just grows until it can.
-            Ok(()) | Err(StoreError::Full | StoreError::Busy) => {}
-            Err(error) => return Err(error),
-        }
+        self.checkpoints.run(store)?;
         let now = Instant::now();
         if self.measure_at.is_some_and(|at| at <= now) {
             self.measure_at = None;

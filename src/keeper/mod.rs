@@ -3,6 +3,7 @@
 //! Under load the batches grow by themselves; that is the whole tuning. The keeper never waits for another room:
 //! what it tells dispatch either fits the channel or dispatch is told that it is behind and reads the store.
 
+mod checkpoints;
 mod housekeeping;
 mod operate;
 
@@ -14,13 +15,16 @@ use crossbeam_channel::{Receiver, Sender, select};
 use crate::clock;
 use crate::config::StoreConfig;
 use crate::disposition::Mapping;
+use crate::error::Error;
 use crate::flow::{Notice, Order, Settlement};
 use crate::health::Health;
 use crate::keep::{Receipt, Submission};
 use crate::metrics::Metrics;
+use crate::rooms::Failed;
 use crate::store::{Batch, Class, Kept, NewEvent, State, Step, StepKind, Store, StoreError, Sync};
 use crate::verdict::Verdict;
 
+use checkpoints::Checkpoints;
 use housekeeping::Housekeeping;
 
 /// Most submissions in one transaction.
@@ -68,7 +72,7 @@ impl Keeper {
     /// A keeper of `store`; records the mapping it starts with.
     ///
     /// # Errors
-    /// [`StoreError`] when the mapping cannot be recorded or the backlog not counted. A store that is merely full
+    /// The mapping cannot be recorded, the backlog not counted, or a thread not be had. A store that is merely full
     /// is no reason not to start: what it holds is to be delivered.
     pub fn new(
         mut store: Store,
@@ -77,18 +81,21 @@ impl Keeper {
         channels: Channels,
         health: Arc<Health>,
         metrics: Arc<Metrics>,
-    ) -> Result<Self, StoreError> {
+        failed: &Failed,
+    ) -> Result<Self, Error> {
+        let unusable = |error: StoreError| Error::failed(format!("the store cannot be used: {error}"));
+        let checkpoints = Checkpoints::start(&store, failed)?;
         let recorded = store.transact(Sync::Now, |batch| batch.record_mapping(&mapping, clock::now_ms()));
         let mapping_number = match recorded {
             Ok(number) => number,
             Err(StoreError::Full) => 0,
-            Err(error) => return Err(error),
+            Err(error) => return Err(unusable(error)),
         };
-        let (pending, dead) = store.count()?;
+        let (pending, dead) = store.count().map_err(unusable)?;
         metrics.events_pending.set(pending);
         metrics.events_dead.set(dead);
-        let housekeeping = Housekeeping::new(store.dir());
-        Housekeeping::measure(&store, &metrics)?;
+        let housekeeping = Housekeeping::new(store.dir(), checkpoints);
+        Housekeeping::measure(&store, &metrics).map_err(unusable)?;
         let Channels { submissions, orders, notices, notices_kept_max } = channels;
         Ok(Self {
             store,

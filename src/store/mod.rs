@@ -18,6 +18,7 @@
 //! [`Store`] is the sole writer and belongs to the keeper's thread; [`History`] reads beside it, from this or
 //! another process. Another engine can take this module's place by offering the same two types.
 
+mod checkpoint;
 mod history;
 mod lock;
 mod open;
@@ -28,12 +29,13 @@ mod write;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::AtomicU32;
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 
 use crate::event::{KeptEvent, Severity};
 
+pub use checkpoint::Checkpointer;
 pub use history::{CodeCount, Filter, History};
 pub use row::{Settled, State, StoredEvent};
 pub use write::{Batch, Kept, NewEvent, Pruned, Step, StepKind};
@@ -187,18 +189,6 @@ impl Store {
             self.wal = Some(std::fs::File::open(path).map_err(failed)?);
         }
         self.wal.as_ref().map_or(Ok(()), |wal| wal.sync_data().map_err(failed))
-    }
-
-    /// Moves the write-ahead log into the database when it has grown enough for that to pay.
-    ///
-    /// # Errors
-    /// [`StoreError`]. Nothing is lost by `Full` or `Busy`: the log just goes on growing.
-    pub fn checkpoint_if_due(&mut self) -> Result<(), StoreError> {
-        if self.wal_pages.load(Relaxed) < self.wal_limit_pages {
-            return Ok(());
-        }
-        self.wal_pages.store(0, Relaxed);
-        Ok(self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
     }
 
     /// Bytes of database and log on the disk.

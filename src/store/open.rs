@@ -1,6 +1,7 @@
 //! Opening is recovery: lock, open, let SQLite replay its log, check, migrate. There is no other start.
 
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -17,8 +18,10 @@ use crate::error::Error;
 const PAGE_BYTES: u32 = 512;
 
 /// The log is moved into the database when it has grown by this much: rarer is fewer bytes written, since a page
-/// changed often in between is written once; larger is a longer pause.
-const WAL_LIMIT_BYTES: u64 = 4 * 1024 * 1024;
+/// changed often in between is written once; larger is more disk beside the database.
+const WAL_LIMIT_BYTES: RangeInclusive<u64> = 1024 * 1024..=16 * 1024 * 1024;
+/// Within these limits, the part of `store.max_size` it may have grown by.
+const WAL_FRACTION: u64 = 16;
 
 /// Page cache per connection, in KiB.
 const CACHE_KIB: i64 = 2048;
@@ -64,6 +67,8 @@ impl Store {
         connection
             .pragma_update(None, "max_page_count", limit_pages.cast_signed())
             .map_err(|error| cannot("open", &error))?;
+        let wal_limit_bytes =
+            (config.max_size_bytes / WAL_FRACTION).clamp(*WAL_LIMIT_BYTES.start(), *WAL_LIMIT_BYTES.end());
         let wal_pages = Arc::new(AtomicU32::new(0));
         let pages_seen = Arc::clone(&wal_pages);
         connection
@@ -78,7 +83,7 @@ impl Store {
             id: store_id,
             next_number,
             wal_pages,
-            wal_limit_pages: u32::try_from(WAL_LIMIT_BYTES / page_bytes).unwrap_or(u32::MAX),
+            wal_limit_pages: u32::try_from(wal_limit_bytes / page_bytes).unwrap_or(u32::MAX),
             keep_limit_pages: limit_pages - reserve_bytes / page_bytes,
             wal: None,
             syncing: Sync::Now,

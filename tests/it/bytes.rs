@@ -52,6 +52,7 @@ fn bytes_per_event(size: u32) -> u64 {
     let mapping = Mapping::default();
     let mut store =
         Store::open(&StoreConfig { dir: dir.path().to_owned(), ..StoreConfig::default() }).unwrap();
+    let mut checkpointer = store.checkpointer().unwrap();
     let before = written_bytes();
     for first in (0..EVENTS).step_by(size as usize) {
         let kept = store
@@ -63,7 +64,10 @@ fn bytes_per_event(size: u32) -> u64 {
         store
             .transact(Sync::Later, |batch| settled.iter().try_for_each(|stored| batch.update(stored)))
             .unwrap();
-        store.checkpoint_if_due().unwrap();
+        if store.wants_checkpoint() {
+            checkpointer.run().unwrap();
+            store.finish_checkpoint().unwrap();
+        }
     }
     drop(store);
     (written_bytes() - before) / u64::from(EVENTS)
