@@ -215,8 +215,8 @@ impl Guard {
 
     /// Ends every connection: first lets the answers out, then cuts off what is left.
     fn end_all(&mut self) {
-        let deadline = Instant::now() + END_CONNECTIONS_WAIT;
-        let half_time = deadline - END_CONNECTIONS_WAIT / 2;
+        let half_time = Instant::now() + END_CONNECTIONS_WAIT / 2;
+        let deadline = half_time + END_CONNECTIONS_WAIT / 2;
         loop {
             let now = Instant::now();
             let Some(plan) = self.look() else { return };

@@ -1,0 +1,1 @@
+//! The guard keeps deadlines and limits, and the accept thread alive.
