@@ -82,6 +82,17 @@ impl Process {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
+    /// How often its threads were put to sleep so far, those that take its commands excepted.
+    pub fn wakeups(&self) -> usize {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let of_one = |task: std::fs::DirEntry| {
+            let status = std::fs::read_to_string(task.path().join("status")).ok()?;
+            let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches:"))?;
+            line.split_whitespace().nth(1)?.parse::<usize>().ok()
+        };
+        tasks.filter_map(|task| of_one(task.unwrap())).sum()
+    }
+
     pub fn kept(&mut self) -> usize {
         self.command("kept").parse().unwrap()
     }
