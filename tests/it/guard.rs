@@ -371,7 +371,7 @@ fn parked_requests_of_a_sane_length_are_let_go_again() {
         let mut streams: Vec<_> = (0..50).map(|_| process.connect()).collect();
         for stream in &mut streams {
             stream.write_all(too_large).unwrap();
-            stream.write_all(&[b' '; 50_000]).unwrap();
+            stream.write_all(&b" ".repeat(50_000)).unwrap();
         }
         for stream in &mut streams {
             assert_eq!(read_answer(stream).unwrap().status, 413);

@@ -2,13 +2,13 @@
 //! serves the next good request.
 
 use std::io::Write;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use socket2::SockRef;
 
 use crate::catalogue::{self, Answers, Case, Ending};
 use crate::child::Process;
-use crate::door::{GOOD_BODY, eventually, finish, post, read_answer, read_to_end};
+use crate::door::{eventually, finish, read_to_end};
 
 /// Short, so that what nobody answers ends soon.
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -55,6 +55,7 @@ fn the_catalogue() {
     assert!(named >= 80, "only {named} cases");
     let mut process = Process::start(DEADLINE, CONNECTIONS);
     assert_eq!(process.post().unwrap().status, 200);
+    let before = process.footprint();
     let mut kept = 1;
     let mut wrong = Vec::new();
     for case in &cases {
@@ -71,6 +72,11 @@ fn the_catalogue() {
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
     let sticking = cases.iter().filter(|case| case.sticks).count();
     assert!(sticking < STUCK_MAX, "{sticking} cases stick");
+    let after = || process.footprint();
+    eventually("only what sticks is left", || {
+        after().descriptors <= before.descriptors + 2 * sticking
+            && after().threads <= before.threads + sticking + 2
+    });
     println!("{} cases, {sticking} stick, peak {} KiB", cases.len(), process.peak_kib());
     assert!(process.peak_kib() < PEAK_MAX_KIB, "peak {} KiB", process.peak_kib());
     assert_eq!(process.command("failure"), "none");

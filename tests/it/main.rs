@@ -7,4 +7,5 @@ mod child;
 mod door;
 mod guard;
 mod hostile;
+mod listeners;
 mod webhook;

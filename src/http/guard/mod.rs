@@ -18,6 +18,8 @@ use crate::error::Error;
 
 mod sockets;
 mod table;
+#[cfg(test)]
+mod table_tests;
 
 use sockets::{Seen, Sockets};
 use table::{Plan, Table};
