@@ -88,6 +88,9 @@ fn take_requests(server: &tiny_http::Server, retired: &AtomicBool, shared: &Arc<
 
 /// Decides about one request.
 fn visit(request: ManuallyDrop<Request>, body: &mut Vec<u8>, shared: &Arc<Shared>) {
+    if shared.guard_rests.swap(false, Relaxed) {
+        shared.wake_guard();
+    }
     let head = Head::new(&request);
     let unread = head.body_is_unread();
     let verdict = judge(head, shared);

@@ -131,6 +131,8 @@ struct Shared {
     refusals: Jobs,
     acks: Jobs,
     guard_bell: OwnedFd,
+    /// The guard knows of no connection, and wants to.
+    guard_rests: AtomicBool,
     closing: AtomicBool,
     ending: AtomicBool,
     failed: Mutex<Option<FailedFn>>,
@@ -167,6 +169,7 @@ impl Server {
             refusals,
             acks,
             guard_bell,
+            guard_rests: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             failed: Mutex::new(Some(failed)),

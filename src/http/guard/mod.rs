@@ -29,7 +29,7 @@ const LIVELY: Duration = Duration::from_millis(100);
 /// Between looks while connections just are.
 const CALM: Duration = Duration::from_millis(500);
 /// Between looks while there is no connection. A new one mostly wakes the guard, but not when the accept thread
-/// was faster (`poll` then finds nothing and sleeps on). Every deadline is kept to within this.
+/// was faster (`poll` then finds nothing and sleeps on); then its first request does. Every deadline is kept to within this.
 const QUIET: Duration = Duration::from_secs(1);
 /// Between looks at least, however often the bell rings.
 const BREATH: Duration = Duration::from_millis(25);
@@ -90,12 +90,16 @@ impl Guard {
         if pause != LIVELY && !self.shared.is_closing() {
             awaited.push(PollFd::new(&self.shared.bound, PollFlags::IN));
         }
+        self.shared.guard_rests.store(pause == QUIET, Relaxed);
         let timeout = Timespec::try_from(pause).ok();
         // An interrupted wait is a short one.
-        let _ = poll(&mut awaited, timeout.as_ref());
-        let _ = rustix::io::read(&self.shared.guard_bell, &mut [0; 8]);
-        // Who just came needs a moment to be accepted, and many that come at once are seen at once.
-        std::thread::sleep(BREATH);
+        let woken = poll(&mut awaited, timeout.as_ref()).is_ok_and(|events| events > 0);
+        self.shared.guard_rests.store(false, Relaxed);
+        if woken {
+            let _ = rustix::io::read(&self.shared.guard_bell, &mut [0; 8]);
+            // Who just came needs a moment to be accepted, and many that come at once are seen at once.
+            std::thread::sleep(BREATH);
+        }
     }
 
     fn pause_after(&self, plan: &Plan) -> Duration {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::super::Limits;
 use super::super::ledger::Standing;
 use super::sockets::{Seen, Tcp};
-use super::table::{Plan, Table};
+use super::table::{JUST_SERVED, Plan, Table};
 
 const LIMITS: Limits = Limits {
     max_connections: 3,
@@ -195,17 +195,29 @@ fn one_that_cannot_be_sent_to_is_cut_off_at_once() {
 }
 
 #[test]
-fn above_the_limit_the_longest_idle_go_first_and_requests_last() {
-    let mut world = World::new(2);
-    world.connections[0].tcp.as_mut().unwrap().received = 10;
+fn above_the_limit_the_longest_idle_go_first_and_who_was_just_served_last() {
+    let mut world = World::new(6);
+    let later = world.connections.split_off(3);
+    let serve = |seen: &mut Seen| {
+        seen.tcp = Some(Tcp { received: 100, sent: 150, received_last: false });
+    };
+    // 1 is served and then idle, 2 likewise but later; 3 never completes a request.
+    serve(&mut world.connections[0]);
+    world.connections[2].tcp.as_mut().unwrap().received = 10;
     world.look();
-    let more = World::new(5).connections;
-    world.connections.extend_from_slice(&more[2..]);
+    world.look();
+    serve(&mut world.connections[1]);
+    world.look();
+    world.now += JUST_SERVED;
+    // Those that come after them are served at once.
+    world.connections.extend(later);
+    for seen in &mut world.connections[3..] {
+        serve(seen);
+    }
     let plan = world.look();
     let told: Vec<_> = plan.tell.iter().map(|seen| seen.cookie).collect();
-    assert_eq!((told.len(), plan.shed, plan.open), (2, 2, 5));
-    assert_eq!(told[0], 2, "the older of the idle ones");
-    assert!(!told.contains(&1), "one with a request in progress");
+    assert_eq!(told, [1, 2, 3]);
+    assert_eq!((plan.shed, plan.open), (3, 6));
     assert_eq!(world.look().open, 3);
 }
 
