@@ -65,10 +65,10 @@ pub trait Handler: Send + Sync + 'static {
     ///
     /// # Errors
     /// The answer, if it needs no body.
-    fn admit(&self, head: &Head<'_>) -> Result<Admit, Reply>;
+    fn admit(&self, head: Head<'_>) -> Result<Admit, Reply>;
 
     /// Serves an admitted request with its whole body. Must not wait.
-    fn serve(&self, head: &Head<'_>, body: &[u8]) -> Served;
+    fn serve(&self, head: Head<'_>, body: &[u8]) -> Served;
 
     /// An answer with this status is on its way.
     fn replied(&self, _status: u16) {}
@@ -131,6 +131,8 @@ struct Shared {
     refusals: Jobs,
     acks: Jobs,
     guard_bell: OwnedFd,
+    /// The guard knows of no connection, and wants to.
+    guard_rests: AtomicBool,
     closing: AtomicBool,
     ending: AtomicBool,
     failed: Mutex<Option<FailedFn>>,
@@ -167,6 +169,7 @@ impl Server {
             refusals,
             acks,
             guard_bell,
+            guard_rests: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             failed: Mutex::new(Some(failed)),

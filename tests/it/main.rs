@@ -2,10 +2,13 @@
 
 mod bytes;
 mod catalogue;
+mod child;
 mod config;
 mod door;
+mod guard;
 mod heart;
 mod hostile;
+mod listeners;
 mod sandbox;
 mod support;
 mod tidy;

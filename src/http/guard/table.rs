@@ -19,6 +19,8 @@ const END_GRACE: Duration = Duration::from_secs(1);
 const STUCK_AFTER: Duration = Duration::from_secs(2);
 /// A Unix client that reads nothing holds up the answers of the others: it is cut off after this long.
 const UNIX_SEND_WAIT: Duration = Duration::from_secs(1);
+/// So long after an answer a connection is not yet called idle.
+pub(super) const JUST_SERVED: Duration = Duration::from_secs(1);
 /// A connection nobody reads from is given so long before it is taken for stranded.
 const STRANDED_AFTER: Duration = Duration::from_millis(80);
 
@@ -132,7 +134,8 @@ impl Table {
             connection.last_look = self.looks;
             connection.judge(&self.limits, self.request_max_bytes, standing, now, &mut plan);
         }
-        self.connections.retain(|_, connection| connection.last_look == self.looks);
+        // One missed look is forgiven: descriptors move while they are listed.
+        self.connections.retain(|_, connection| connection.last_look + 1 >= self.looks);
         self.shed(now, &mut plan);
         plan
     }
@@ -155,7 +158,7 @@ impl Table {
         open.map(|c| c.cut(now)).collect()
     }
 
-    /// Tells the longest idle to end when there are too many, and after them those longest in progress.
+    /// Tells some to end when there are too many.
     fn shed(&mut self, now: Instant, plan: &mut Plan) {
         let mut open: Vec<_> = self.connections.values_mut().filter(|c| c.end == End::Not).collect();
         plan.open = open.len();
@@ -163,7 +166,7 @@ impl Table {
         if excess == 0 {
             return;
         }
-        open.sort_by_key(|c| (c.in_progress_since.is_some(), c.in_progress_since.unwrap_or(c.idle_since)));
+        open.sort_by_key(|c| c.worth(now));
         plan.tell.extend(open.into_iter().take(excess).map(|c| c.told(now)));
         plan.shed += excess;
     }
@@ -181,6 +184,21 @@ impl Connection {
             unwritable_since: None,
             pulsed: None,
             end: End::Not,
+        }
+    }
+
+    /// What is ended first when there are too many: the longest idle; then the oldest of those that never
+    /// completed a request, as slow clients do not; then the slowest of those that did. Who was just served is
+    /// ended last, or slow clients would drive the good ones out.
+    fn worth(&self, now: Instant) -> (u8, Instant) {
+        let served = self.seen.tcp.is_some_and(|tcp| tcp.sent > 0);
+        match self.in_progress_since {
+            None if served && now.saturating_duration_since(self.idle_since) >= JUST_SERVED => {
+                (0, self.idle_since)
+            }
+            _ if !served => (1, self.first_seen),
+            Some(since) => (2, since),
+            None => (3, self.idle_since),
         }
     }
 
