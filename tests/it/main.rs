@@ -3,6 +3,7 @@
 mod bytes;
 mod catalogue;
 mod config;
+mod demo;
 mod door;
 mod heart;
 mod hostile;
