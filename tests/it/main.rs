@@ -7,6 +7,7 @@ mod demo;
 mod door;
 mod heart;
 mod hostile;
+mod promise;
 mod sandbox;
 mod support;
 mod tidy;
