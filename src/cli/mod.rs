@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::error::Error;
 
 mod check;
+mod demo;
 mod sandbox;
 mod serve;
 
@@ -22,6 +23,8 @@ pub struct Cli {
 enum Command {
     /// Validate the configuration, print the effective one, obtain a token.
     Check(check::Args),
+    /// Show the whole job on this machine, without credentials or network.
+    Demo(demo::Args),
     /// Run a stand-in CXone for tests: token endpoint and Contact API.
     Sandbox(sandbox::Args),
     /// Run the daemon.
@@ -44,6 +47,7 @@ impl Cli {
     pub fn run(self) -> Result<(), Error> {
         match self.command {
             Command::Check(args) => check::run(&args),
+            Command::Demo(args) => demo::run(&args),
             Command::Sandbox(args) => sandbox::run(&args),
             Command::Serve(args) => serve::run(&args),
         }

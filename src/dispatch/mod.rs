@@ -138,7 +138,11 @@ impl Dispatch {
                 recv(self.channels.control) -> control => match control {
                     Ok(Control::Nudge) => self.breaker.nudge(Instant::now()),
                     Ok(Control::Stop(at)) => self.stop_at = Some(at),
-                    Err(_) => self.stop_at = Some(now),
+                    // The daemon lets go of its end when it waits for ours; the time it set before still holds.
+                    Err(_) => {
+                        self.channels.control = crossbeam_channel::never();
+                        self.stop_at.get_or_insert(now);
+                    }
                 },
                 recv(wait) -> _ => {}
             }

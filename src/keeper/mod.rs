@@ -153,14 +153,20 @@ impl Keeper {
     }
 
     /// One round: settle and keep in one transaction, answer, then everything that reads.
-    fn turn(&mut self, submissions: Vec<Submission>, orders: Vec<Order>) {
+    fn turn(&mut self, mut submissions: Vec<Submission>, orders: Vec<Order>) {
         let mut settlements = std::mem::take(&mut self.held);
         let mut others = Vec::new();
         for order in orders {
             match order {
                 Order::Settle(settlement) => settlements.push(*settlement),
+                // Before the submissions: who posts after the reload was logged is mapped by it.
+                Order::Remap(mapping) => self.remap(mapping),
                 other => others.push(other),
             }
+        }
+        if self.lost.is_some() {
+            refuse(&mut submissions);
+            return;
         }
         if !submissions.is_empty() || !settlements.is_empty() {
             self.commit(submissions, settlements);

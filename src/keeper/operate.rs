@@ -1,9 +1,12 @@
 //! Orders that read, or that an operator gave.
 
+use std::sync::Arc;
+
 use crossbeam_channel::Sender;
 
 use super::Keeper;
 use crate::clock;
+use crate::disposition::Mapping;
 use crate::event::KeptEvent;
 use crate::flow::{Notice, Operated, Operation, Order};
 use crate::store::{BacklogRow, Batch, StoreError, Sync};
@@ -17,7 +20,6 @@ impl Keeper {
             return;
         }
         let result = match order {
-            Order::Settle(_) => Ok(()),
             Order::LoadClass { class, after_place, limit } => {
                 self.store.pending(class, after_place, limit).and_then(|rows| {
                     let full = rows.len() == limit;
@@ -34,14 +36,7 @@ impl Keeper {
                 self.tell(Notice::Lane { contact_id, events, more });
                 Ok(())
             }),
-            Order::Remap(mapping) => {
-                let recorded =
-                    self.store.transact(Sync::Now, |batch| batch.record_mapping(&mapping, clock::now_ms()));
-                recorded.map(|number| {
-                    self.mapping = mapping;
-                    self.mapping_number = number;
-                })
-            }
+            Order::Settle(_) | Order::Remap(_) => Ok(()),
             Order::Operate(operation, reply) => self.operate(&operation, &reply),
             Order::Probe(reply) => {
                 let result = self.store.transact(Sync::Now, |_| Ok(()));
@@ -49,6 +44,20 @@ impl Keeper {
                 result
             }
         };
+        self.survive(result);
+    }
+
+    /// Maps with this from now on. A store that is merely full changes nothing about that, as at the start: events
+    /// kept later then refer to no recorded mapping.
+    pub(super) fn remap(&mut self, mapping: Arc<Mapping>) {
+        let recorded =
+            self.store.transact(Sync::Now, |batch| batch.record_mapping(&mapping, clock::now_ms()));
+        let (number, result) = match recorded {
+            Ok(number) => (number, Ok(())),
+            Err(error) => (0, Err(error)),
+        };
+        self.mapping = mapping;
+        self.mapping_number = number;
         self.survive(result);
     }
 

@@ -200,6 +200,11 @@ impl Daemon {
         self.log.lines().lines.iter().any(|line| line.contains(text))
     }
 
+    /// How many lines logged since the latest start hold `text`.
+    pub fn log_count(&self, text: &str) -> usize {
+        self.log.lines().lines.iter().filter(|line| line.contains(text)).count()
+    }
+
     /// Waits for a line that holds `text`; gives that line.
     pub fn wait_for_log(&self, text: &str) -> String {
         self.log.wait_for(text).unwrap_or_else(|| panic!("no `{text}` in the log:\n{}", self.log.tail()))

@@ -3,6 +3,7 @@
 
 pub mod daemon;
 pub mod http;
+pub mod stub;
 
 use std::time::{Duration, Instant};
 

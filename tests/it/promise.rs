@@ -1,0 +1,45 @@
+//! The promise of contract section 1, held by the real binary against the sandbox: what a 200 means, whom the API
+//! sees and how often, what signals do, how it exits.
+
+mod kept;
+mod process;
+mod reload;
+mod tenant;
+
+use dispod::sandbox::{Behaviour, Sandbox, SandboxOptions};
+
+use crate::support::daemon::{Daemon, config_for};
+use crate::support::{SOON, wait_until};
+
+fn sandbox(change: impl FnOnce(&mut SandboxOptions)) -> Sandbox {
+    let mut options = SandboxOptions { threads: 128, ..SandboxOptions::default() };
+    change(&mut options);
+    Sandbox::start(options).unwrap()
+}
+
+fn behaving(change: impl FnOnce(&mut Behaviour)) -> Sandbox {
+    sandbox(|options| change(&mut options.behaviour))
+}
+
+fn daemon(sandbox: &Sandbox, environment: &[(&str, &str)]) -> Daemon {
+    Daemon::start_with(&config_for(sandbox), environment)
+}
+
+fn event(contact: &str, code: &str) -> String {
+    serde_json::json!({ "contactId": contact, "dispositionCode": code }).to_string()
+}
+
+/// Posts an event that must be kept.
+fn keep(daemon: &Daemon, contact: &str, code: &str) {
+    assert_eq!(daemon.post(&event(contact, code)), (200, "Received".to_owned()), "{contact}");
+}
+
+fn category(sandbox: &Sandbox, contact: &str) -> Option<String> {
+    Some(sandbox.contact(contact)?.custom?.disposition_category)
+}
+
+/// Waits until the sandbox has committed so many updates.
+fn wait_updates(sandbox: &Sandbox, updates: u64) {
+    let came = sandbox.wait_until(|stats| stats.updates >= updates, SOON);
+    assert!(came, "{updates} updates wanted: {:?}", sandbox.stats());
+}
