@@ -67,6 +67,7 @@ impl Engine {
             store,
             config.store.clone(),
             mapping,
+            &config.subscribers,
             channels,
             Arc::clone(health),
             Arc::clone(metrics),

@@ -5,6 +5,8 @@
 
 mod housekeeping;
 mod operate;
+mod outbox;
+mod reader;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +14,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, select};
 
 use crate::clock;
-use crate::config::StoreConfig;
+use crate::config::{StoreConfig, SubscriberConfig};
 use crate::disposition::Mapping;
 use crate::flow::{Notice, Order, Settlement};
 use crate::health::Health;
@@ -22,6 +24,7 @@ use crate::store::{Batch, Class, Kept, NewEvent, State, Step, StepKind, Store, S
 use crate::verdict::Verdict;
 
 use housekeeping::Housekeeping;
+use outbox::Outbox;
 
 /// Most submissions in one transaction.
 const BATCH_SUBMISSIONS_MAX: usize = 512;
@@ -48,6 +51,7 @@ pub struct Keeper {
     /// Settlements that found no room; at most one per worker.
     held: Vec<Settlement>,
     housekeeping: Housekeeping,
+    outbox: Outbox,
     /// What has become untrustworthy, once it has: nothing is written any more.
     lost: Option<String>,
 }
@@ -74,6 +78,7 @@ impl Keeper {
         mut store: Store,
         config: StoreConfig,
         mapping: Arc<Mapping>,
+        subscribers: &[SubscriberConfig],
         channels: Channels,
         health: Arc<Health>,
         metrics: Arc<Metrics>,
@@ -84,6 +89,7 @@ impl Keeper {
             Err(StoreError::Full) => 0,
             Err(error) => return Err(error),
         };
+        let outbox = Outbox::open(&store, subscribers, &metrics)?;
         let (pending, dead) = store.count()?;
         metrics.events_pending.set(pending);
         metrics.events_dead.set(dead);
@@ -103,6 +109,7 @@ impl Keeper {
             metrics,
             held: Vec::new(),
             housekeeping,
+            outbox,
             lost: None,
         })
     }
@@ -138,11 +145,15 @@ impl Keeper {
                 return Err(why);
             }
         }
+        if self.outbox.has_unsaved() {
+            self.save_outbox();
+        }
         self.store.sync().map_err(|error| error.to_string())
     }
 
     fn wait(&self) -> Duration {
-        if self.held.is_empty() { self.housekeeping.wait() } else { HELD_RETRY }
+        let wait = if self.held.is_empty() { self.housekeeping.wait() } else { HELD_RETRY };
+        wait.min(self.outbox.wait())
     }
 
     /// One round: settle and keep in one transaction, answer, then everything that reads.
@@ -161,7 +172,14 @@ impl Keeper {
         for order in others {
             self.obey(order);
         }
-        let result = self.housekeeping.run(&mut self.store, &self.config, &self.metrics, &self.health);
+        self.tend_outbox();
+        let result = self.housekeeping.run(
+            &mut self.store,
+            &mut self.outbox,
+            &self.config,
+            &self.metrics,
+            &self.health,
+        );
         self.survive(result);
     }
 
@@ -177,13 +195,16 @@ impl Keeper {
         let (mapping, number) = (&self.mapping, self.mapping_number);
         let written = self.store.transact(sync, |batch| {
             settlements.iter().try_for_each(|settlement| settle(batch, settlement))?;
-            submissions
+            let published = self.outbox.write(batch, &settlements)?;
+            let kept = submissions
                 .iter()
                 .map(|submission| keep(batch, submission, mapping, number, dedupe_since_s))
-                .collect::<Result<Vec<_>, _>>()
+                .collect::<Result<Vec<_>, _>>()?;
+            Ok((kept, published))
         });
         match written {
-            Ok(kept) => {
+            Ok((kept, published)) => {
+                self.outbox.committed(&published);
                 self.metrics.store_commit.observe(started.elapsed());
                 self.housekeeping.note_commit(sync);
                 self.answer(submissions, kept);
@@ -200,13 +221,17 @@ impl Keeper {
                 }
                 refuse(&mut submissions);
                 self.held = settlements;
+                let full = matches!(error, StoreError::Full);
                 self.survive(Err(error));
+                if full {
+                    self.room();
+                }
             }
         }
     }
 
     fn room(&mut self) -> bool {
-        let room = self.housekeeping.make_room(&mut self.store);
+        let room = self.housekeeping.make_room(&mut self.store, &mut self.outbox);
         let room = room.unwrap_or_else(|error| {
             self.survive(Err(error));
             false

@@ -42,6 +42,10 @@ impl Keeper {
                     self.mapping_number = number;
                 })
             }
+            Order::Outbox(order) => {
+                self.outbox.obey(order);
+                Ok(())
+            }
             Order::Operate(operation, reply) => self.operate(&operation, &reply),
             Order::Probe(reply) => {
                 let result = self.store.transact(Sync::Now, |_| Ok(()));

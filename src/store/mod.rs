@@ -21,6 +21,7 @@
 mod history;
 mod lock;
 mod open;
+mod outbox;
 mod row;
 mod schema;
 mod write;
@@ -35,6 +36,7 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 use crate::event::{KeptEvent, Severity};
 
 pub use history::{CodeCount, Filter, History};
+pub use outbox::{OutboxRow, SubscriberRow};
 pub use row::{Settled, State, StoredEvent};
 pub use write::{Batch, Kept, NewEvent, Pruned, Step, StepKind};
 

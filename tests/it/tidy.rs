@@ -80,11 +80,14 @@ fn files_and_functions_are_short() {
         for (start, line) in lines.iter().enumerate() {
             let indent = line.len() - line.trim_start().len();
             let head = line.trim_start();
-            let is_function = ["fn ", "pub fn ", "pub(super) fn ", "pub(crate) fn ", "const fn ", "pub const fn "]
-                .iter()
-                .any(|prefix| head.starts_with(prefix));
+            let is_function =
+                ["fn ", "pub fn ", "pub(super) fn ", "pub(crate) fn ", "const fn ", "pub const fn "]
+                    .iter()
+                    .any(|prefix| head.starts_with(prefix));
             let ends = |line: &&str| line.ends_with(';') || line.ends_with('{') || line.ends_with('}');
-            if !is_function || !lines[start..].iter().find(|line| ends(line)).is_some_and(|line| line.ends_with('{')) {
+            if !is_function
+                || !lines[start..].iter().find(|line| ends(line)).is_some_and(|line| line.ends_with('{'))
+            {
                 continue;
             }
             let close = format!("{}}}", " ".repeat(indent));
@@ -155,7 +158,12 @@ fn the_readme_names_every_dependency() {
 
 #[test]
 fn nothing_is_left_undone_in_the_code() {
-    let words = [["to", "do!("].concat(), ["unimple", "mented!("].concat(), ["FIX", "ME"].concat(), ["db", "g!("].concat()];
+    let words = [
+        ["to", "do!("].concat(),
+        ["unimple", "mented!("].concat(),
+        ["FIX", "ME"].concat(),
+        ["db", "g!("].concat(),
+    ];
     for (path, text) in sources("src").into_iter().chain(sources("tests")) {
         for word in &words {
             assert!(!text.contains(word.as_str()), "{} contains {word}", path.display());
