@@ -128,7 +128,7 @@ impl Outbox {
 
     /// Whether something has waited long enough for a commit.
     pub(super) fn is_due(&self) -> bool {
-        self.save_at.is_some_and(|at| at <= Instant::now())
+        self.save_at.is_some_and(|at| at <= Instant::now() || self.unsaved.len() >= UNSAVED_MAX)
     }
 
     /// Whether something waits for a commit.

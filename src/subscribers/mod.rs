@@ -19,10 +19,9 @@ use crate::error::Error;
 use crate::flow::{Order, OutboxEntry};
 use crate::metrics::Metrics;
 use crate::rooms::{self, Failed};
-use crate::storm::Storm;
 
 use file::FileTarget;
-use room::Room;
+use room::{Logs, Room};
 use webhook::WebhookTarget;
 
 /// Where outcomes go.
@@ -135,7 +134,7 @@ impl Subscribers {
                 metrics: Arc::clone(metrics),
                 failures: 0,
                 failing: false,
-                complaints: Storm::every(room::COMPLAIN_EVERY),
+                logs: Logs::default(),
             };
             let end = end.clone();
             rooms::start(&format!("sub-{}", config.name), failed, move || {

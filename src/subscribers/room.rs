@@ -15,8 +15,10 @@ use crate::storm::Storm;
 
 /// Most outcomes asked for at once.
 const READ_MAX: usize = 64;
-/// How often a lasting failure is logged.
-pub(super) const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+/// How often a lasting failure is logged...
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+/// ...and one that comes and goes.
+const LOG_EVERY: Duration = Duration::from_secs(1);
 
 /// What a subscriber's thread owns.
 pub(super) struct Room {
@@ -31,7 +33,21 @@ pub(super) struct Room {
     /// Tries in a row that failed.
     pub(super) failures: u32,
     pub(super) failing: bool,
-    pub(super) complaints: Storm,
+    pub(super) logs: Logs,
+}
+
+/// What a subscriber says, each at its pace.
+pub(super) struct Logs {
+    failures: Storm,
+    lasting: Storm,
+    changes: Storm,
+}
+
+impl Default for Logs {
+    fn default() -> Self {
+        let [failures, changes] = [Storm::every(LOG_EVERY), Storm::every(LOG_EVERY)];
+        Self { failures, lasting: Storm::every(COMPLAIN_EVERY), changes }
+    }
 }
 
 impl Room {
@@ -85,13 +101,14 @@ impl Room {
         let name = &self.name;
         match result {
             Ok(()) if self.failing => {
-                log::info!("subscriber {name} accepts again");
+                self.logs.changes.log(|more| log::info!("subscriber {name} accepts again{more}"));
                 self.meter().last_error.set(None);
                 self.failing = false;
             }
             Ok(()) => {}
             Err(why) => {
-                self.complaints.log(|more| {
+                let storm = if self.failing { &self.logs.lasting } else { &self.logs.failures };
+                storm.log(|more| {
                     log::warn!("subscriber {name}: {why}; it is tried again until it accepts{more}");
                 });
                 self.meter().last_error.set(Some(why));

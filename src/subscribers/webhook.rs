@@ -78,23 +78,26 @@ impl WebhookTarget {
 struct Answer {
     status: u16,
     after: Option<Duration>,
+    /// The beginning of its body, to be put behind its status.
     detail: String,
+}
+
+fn again(entry: &OutboxEntry, why: &str, after: Option<Duration>) -> Delivery {
+    Delivery::Again { why: format!("event {}: {why}", entry.event.id), after }
 }
 
 impl Target for WebhookTarget {
     fn deliver(&mut self, entries: &[OutboxEntry]) -> Delivery {
         let Some(first) = entries.first() else { return Delivery::Accepted(0) };
-        match self.post(first) {
-            Ok(Answer { status: 200..300, .. }) => Delivery::Accepted(1),
-            Ok(Answer { status: GONE, detail, .. }) => Delivery::Gone(format!("status {GONE} {detail}")),
-            Ok(Answer { status: status @ 300..400, .. }) => Delivery::Again {
-                why: format!("event {}: status {status}, redirects are not followed", first.event.id),
-                after: None,
-            },
-            Ok(Answer { status, after, detail }) => {
-                Delivery::Again { why: format!("event {}: status {status} {detail}", first.event.id), after }
-            }
-            Err(why) => Delivery::Again { why: format!("event {}: {why}", first.event.id), after: None },
+        let Answer { status, after, detail } = match self.post(first) {
+            Ok(answer) => answer,
+            Err(why) => return again(first, &why, None),
+        };
+        match status {
+            200..300 => Delivery::Accepted(1),
+            GONE => Delivery::Gone(format!("status {GONE}{detail}")),
+            300..400 => again(first, &format!("status {status}, redirects are not followed"), None),
+            _ => again(first, &format!("status {status}{detail}"), after),
         }
     }
 
@@ -112,7 +115,8 @@ fn key(secret: Option<&Secret>) -> Option<Key> {
 
 fn printable(raw: &[u8]) -> String {
     let text = String::from_utf8_lossy(&raw[..raw.len().min(DETAIL_MAX_BYTES)]);
-    text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    let text: String = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.is_empty() { text } else { format!(": {text}") }
 }
 
 fn retry_after(headers: &HeaderMap, now_s: u64) -> Option<Duration> {

@@ -7,6 +7,7 @@ mod door;
 mod heart;
 mod hostile;
 mod sandbox;
+mod subscribers;
 mod support;
 mod tidy;
 mod webhook;
