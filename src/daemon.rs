@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 
@@ -14,9 +14,10 @@ use crate::flow::Order;
 use crate::health::Health;
 use crate::intake::Intake;
 use crate::listener::{Bound, HandedOver};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, SubscriberMeter, SubscriberStatus};
 use crate::rooms::Failed;
 use crate::store::Store;
+use crate::subscribers::Subscribers;
 
 /// Reasons to end that may wait to be read; one is enough.
 const FAILURES_MAX: usize = 16;
@@ -31,6 +32,8 @@ pub struct Daemon {
 
 struct Parts {
     engine: Engine,
+    subscribers: Subscribers,
+    grace: Duration,
     intake: Intake,
 }
 
@@ -52,7 +55,9 @@ impl Daemon {
             None => Bound::bind(&config.webhook.listen, config.webhook.socket_mode)?,
         };
         let webhook_address = listener.to_string();
+        let store_id = store.store_id().to_owned();
         let engine = Engine::start(config, store, &health, &metrics, &failed)?;
+        let subscribers = Subscribers::start(config, &store_id, engine.orders(), &metrics, &failed)?;
         let submit = engine.submissions().clone();
         #[expect(clippy::result_large_err, reason = "a submission that finds no room goes back whole")]
         let keep = Arc::new(move |submission| {
@@ -67,7 +72,8 @@ impl Daemon {
             failed,
         )?;
         log::info!("webhook listening on {webhook_address}{}", config.webhook.path);
-        Ok(Self { parts: Some(Parts { engine, intake }), health, metrics, failures })
+        let parts = Parts { engine, subscribers, grace: config.delivery.shutdown_grace, intake };
+        Ok(Self { parts: Some(parts), health, metrics, failures })
     }
 
     fn parts(&self) -> Option<&Parts> {
@@ -88,6 +94,12 @@ impl Daemon {
             Some(parts) => parts.engine.bus().subscribe(format!("channel-{severity}"), severity),
             None => crossbeam_channel::never(),
         }
+    }
+
+    /// How the durable subscribers are doing.
+    #[must_use]
+    pub fn subscribers(&self) -> Vec<SubscriberStatus> {
+        self.metrics.subscribers().iter().map(SubscriberMeter::status).collect()
     }
 
     /// What is counted.
@@ -118,6 +130,7 @@ impl Daemon {
         if let Some(parts) = self.parts() {
             parts.intake.replace_secrets(config.webhook.secrets.clone());
             parts.engine.reload(config);
+            parts.subscribers.reload(&config.subscribers);
         }
     }
 
@@ -128,11 +141,14 @@ impl Daemon {
     }
 
     fn stop(&mut self) {
-        let Some(Parts { engine, intake }) = self.parts.take() else { return };
+        let Some(Parts { engine, subscribers, grace, intake }) = self.parts.take() else { return };
+        let deadline = Instant::now() + grace;
         self.health.set_stopping();
         intake.stop_taking();
         engine.wind_down();
+        subscribers.wind_down();
         intake.stop();
+        subscribers.stop(deadline);
         engine.stop();
     }
 }

@@ -62,10 +62,8 @@ impl Engine {
         let (control, controls) = bounded(4);
 
         let channels = keeper::Channels { submissions, orders, notices: notify, notices_kept_max: queue };
-        let mapping = Arc::new(config.mapping.clone());
-        let (settings, health_of_keeper) = (config.store.clone(), Arc::clone(health));
-        let keeper =
-            Keeper::new(store, settings, mapping, channels, health_of_keeper, Arc::clone(metrics), failed)?;
+        let (to_keeper, counts) = (Arc::clone(health), Arc::clone(metrics));
+        let keeper = Keeper::new(store, config, channels, to_keeper, counts, failed)?;
         let keeper = start_keeper(keeper, failed)?;
 
         let bus = Arc::new(Bus::default());

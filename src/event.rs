@@ -8,6 +8,8 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::clock;
+
 /// Longest `contactId`, in bytes (contract section 4).
 pub const CONTACT_ID_MAX_BYTES: usize = 256;
 /// Longest `dispositionCode`, in bytes (contract section 4).
@@ -242,6 +244,21 @@ pub struct Outcome {
     pub disposition_code: String,
     /// When the Contact API accepted the update: RFC 3339, UTC.
     pub timestamp: String,
+}
+
+impl Outcome {
+    /// The outcome of an event that was delivered at `delivered_ms`, Unix ms.
+    #[must_use]
+    pub fn of(event: &KeptEvent, delivered_ms: i64) -> Self {
+        Self {
+            id: event.id.to_string(),
+            contact_id: event.call.contact_id().to_owned(),
+            category: event.category.clone(),
+            severity: event.severity,
+            disposition_code: event.call.disposition_code().to_owned(),
+            timestamp: clock::rfc3339(delivered_ms),
+        }
+    }
 }
 
 /// An event on stable storage: the call result, what it was mapped to, and where it stands in its contact's lane.

@@ -60,10 +60,59 @@ pub enum Order {
     },
     /// Map codes with this from now on.
     Remap(Arc<Mapping>),
+    /// What a durable subscriber wants.
+    Outbox(OutboxOrder),
     /// What an operator wants of the dead letters; the answer is how many were affected.
     Operate(Operation, Sender<Result<Operated, String>>),
     /// Answer when everything before it is on stable storage: the watchdog's question.
     Probe(Sender<bool>),
+}
+
+/// What a durable subscriber asks of the keeper. It says who it is by its place in the configuration's list.
+pub enum OutboxOrder {
+    /// Give what comes next; answered as soon as there is something. The last one counts.
+    Read {
+        /// Who asks.
+        subscriber: usize,
+        /// At most so many.
+        limit: usize,
+        /// Where the answer goes; it needs room for one.
+        reply: Sender<Vec<OutboxEntry>>,
+    },
+    /// It accepted these, in order.
+    Advance {
+        /// Who.
+        subscriber: usize,
+        /// What.
+        accepted: Vec<Accepted>,
+    },
+    /// It wants to hear of nothing any more.
+    Disable {
+        /// Who.
+        subscriber: usize,
+        /// What it said.
+        reason: String,
+    },
+}
+
+/// An outcome for a durable subscriber.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxEntry {
+    /// Its place in the order of delivery.
+    pub position: u64,
+    /// The delivered event.
+    pub event: KeptEvent,
+    /// When it was delivered, Unix ms.
+    pub delivered_ms: i64,
+}
+
+/// An [`OutboxEntry`] that a subscriber accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    /// The entry's position.
+    pub position: u64,
+    /// The event's id.
+    pub event: u64,
 }
 
 /// What an operator can do to dead letters.

@@ -99,8 +99,10 @@ pub mod notify;
 pub mod rooms;
 pub mod sandbox;
 pub mod settle;
+pub mod signature;
 pub mod store;
 pub mod storm;
+pub mod subscribers;
 pub mod verdict;
 pub mod worker;
 

@@ -3,6 +3,7 @@
 //! No label holds a contact id, and every label's values are a fixed set, so the size is fixed too.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::event::Severity;
@@ -143,6 +144,75 @@ impl AuthFailure {
     }
 }
 
+/// How one durable subscriber is doing.
+#[derive(Debug, Default)]
+pub struct SubscriberMeter {
+    /// Its name in the configuration.
+    pub name: String,
+    /// `webhook` or `file`.
+    pub kind: &'static str,
+    /// `dispod_subscriber_pending{subscriber}`: outcomes it has yet to accept.
+    pub pending: Gauge,
+    /// `dispod_subscriber_delivered_total{subscriber}`: outcomes it accepted.
+    pub delivered: Counter,
+    /// `dispod_subscriber_dropped_total{subscriber}`: outcomes given up, because the store was full or damaged.
+    pub dropped: Counter,
+    /// Why it is told of nothing any more.
+    pub disabled: Note,
+    /// What its last try came to, when that failed.
+    pub last_error: Note,
+}
+
+impl SubscriberMeter {
+    /// All of it, as it is now.
+    pub fn status(&self) -> SubscriberStatus {
+        SubscriberStatus {
+            name: self.name.clone(),
+            kind: self.kind,
+            pending: self.pending.get(),
+            delivered: self.delivered.get(),
+            dropped: self.dropped.get(),
+            disabled: self.disabled.get(),
+            last_error: self.last_error.get(),
+        }
+    }
+}
+
+/// A [`SubscriberMeter`] read once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubscriberStatus {
+    /// Its name in the configuration.
+    pub name: String,
+    /// `webhook` or `file`.
+    pub kind: &'static str,
+    /// Outcomes it has yet to accept.
+    pub pending: u64,
+    /// Outcomes it accepted since the start.
+    pub delivered: u64,
+    /// Outcomes given up since the start.
+    pub dropped: u64,
+    /// Why it is told of nothing any more.
+    pub disabled: Option<String>,
+    /// What its last try came to, when that failed.
+    pub last_error: Option<String>,
+}
+
+/// A condition in words, or none.
+#[derive(Debug, Default)]
+pub struct Note(Mutex<Option<String>>);
+
+impl Note {
+    /// Says what it is now.
+    pub fn set(&self, text: Option<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = text;
+    }
+
+    /// What it is now.
+    pub fn get(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// Everything dispod counts. One instance per daemon, shared.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -186,12 +256,24 @@ pub struct Metrics {
     pub store_bytes: Gauge,
     /// `dispod_store_commit_seconds`
     pub store_commit: Histogram,
+    subscribers: OnceLock<Vec<SubscriberMeter>>,
 }
 
 impl Metrics {
     /// The counter of one verdict.
     pub fn delivery(&self, verdict: Verdict) -> &Counter {
         &self.deliveries[verdict as usize]
+    }
+
+    /// The durable subscribers, in the order of the configuration; none before [`Metrics::set_subscribers`].
+    pub fn subscribers(&self) -> &[SubscriberMeter] {
+        self.subscribers.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Says by name and kind which durable subscribers there are. Only the first time counts.
+    pub fn set_subscribers(&self, subscribers: impl Iterator<Item = (String, &'static str)>) {
+        let meter = |(name, kind)| SubscriberMeter { name, kind, ..SubscriberMeter::default() };
+        self.subscribers.get_or_init(|| subscribers.map(meter).collect());
     }
 
     /// The counter of one severity.

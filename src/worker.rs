@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::bus::Bus;
 use crate::clock;
 use crate::cxone::Cxone;
-use crate::event::{KeptEvent, Outcome};
+use crate::event::Outcome;
 use crate::flow::{Job, Report};
 use crate::metrics::Metrics;
 use crate::verdict::Verdict;
@@ -34,7 +34,8 @@ impl Worker {
         for Job { event } in &self.jobs {
             let started = Instant::now();
             let (refused, call) = self.cxone.update(&event);
-            let outcome = (Verdict::of(call.answer) == Verdict::Delivered).then(|| outcome(&event));
+            let outcome = (Verdict::of(call.answer) == Verdict::Delivered)
+                .then(|| Outcome::of(&event, clock::now_ms()));
             if self.reports.send(Report { event, started, refused, call }).is_err() {
                 return;
             }
@@ -43,16 +44,5 @@ impl Worker {
                 self.bus.publish(&outcome);
             }
         }
-    }
-}
-
-fn outcome(event: &KeptEvent) -> Outcome {
-    Outcome {
-        id: event.id.to_string(),
-        contact_id: event.call.contact_id().to_owned(),
-        category: event.category.clone(),
-        severity: event.severity,
-        disposition_code: event.call.disposition_code().to_owned(),
-        timestamp: clock::rfc3339(clock::now_ms()),
     }
 }

@@ -9,6 +9,7 @@ use crate::config::{Secret, WebhookAuth};
 use crate::error::Error;
 use crate::http::Head;
 use crate::metrics::AuthFailure;
+use crate::signature;
 
 /// How far `webhook-timestamp` may be from our clock, either way (Standard Webhooks 1.0.0).
 const TIMESTAMP_TOLERANCE_S: u64 = 300;
@@ -160,10 +161,7 @@ impl<'a> Signed<'a> {
     }
 
     fn verify(&self, keys: &[Key], body: &[u8]) -> Result<(), AuthFailure> {
-        let mut content = Vec::with_capacity(self.id.len() + self.timestamp.len() + 2 + body.len());
-        for part in [self.id.as_bytes(), b".", self.timestamp.as_bytes(), b".", body] {
-            content.extend_from_slice(part);
-        }
+        let content = signature::signed_content(self.id, self.timestamp, body);
         let verifies = |key: &Key| self.signatures.iter().any(|s| hmac::verify(key, &content, s).is_ok());
         any_or_mismatch(keys.iter().any(verifies))
     }

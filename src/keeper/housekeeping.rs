@@ -12,6 +12,8 @@ use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::store::{Class, Store, StoreError, Sync};
 
+use super::outbox::Outbox;
+
 /// How long a settlement may wait for the sync that carries it through a power cut.
 const SYNC_WITHIN: Duration = Duration::from_secs(1);
 /// How often old history and old idempotency keys are looked for.
@@ -20,6 +22,8 @@ const PRUNE_EVERY: Duration = Duration::from_secs(60);
 const PRUNE_STEP: usize = 512;
 /// Most steps of pruning to make room for one batch; the next batch goes on.
 const MAKE_ROOM_STEPS_MAX: usize = 8;
+/// So many events looked at without finding one that may be forgotten, and subscribers' backlogs give way.
+const BARREN_EVENTS: usize = 64 * 1024;
 /// At most one complaint of a kind in this time.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 /// Size of the file that is given up when the disk is full, so that what is kept can still be settled.
@@ -36,6 +40,8 @@ pub(super) struct Housekeeping {
     pruned_through: u64,
     /// What pruning for room has found since it last began at the oldest event.
     pruned_this_round: usize,
+    /// Events looked at since pruning for room last found one.
+    barren_events: usize,
     /// There is no history to give way before this time.
     barren_until: Option<Instant>,
     /// The slice of the key space to prune next.
@@ -57,6 +63,7 @@ impl Housekeeping {
             prune_at: Instant::now() + PRUNE_EVERY,
             pruned_through: 0,
             pruned_this_round: 0,
+            barren_events: 0,
             barren_until: None,
             seen_slice: 0,
             behind: [false; Class::ALL.len()],
@@ -100,6 +107,7 @@ impl Housekeeping {
     pub(super) fn run(
         &mut self,
         store: &mut Store,
+        outbox: &mut Outbox,
         config: &StoreConfig,
         metrics: &Metrics,
         health: &Health,
@@ -115,7 +123,7 @@ impl Housekeeping {
             if !self.reserved {
                 self.reserved = allocate(&self.reserve);
             }
-            let room = self.has_room(store)?;
+            let room = self.make_room(store, outbox)?;
             health.set_backlog_full(!room);
             if !room {
                 // Look again without being asked, so that service returns by itself.
@@ -135,28 +143,51 @@ impl Housekeeping {
         Ok(())
     }
 
-    /// Whether a new event may be kept. History gives way before an event is refused.
-    pub(super) fn make_room(&mut self, store: &mut Store) -> Result<bool, StoreError> {
+    /// Whether a new event may be kept. History gives way before an event is refused, and so do outcomes that a
+    /// durable subscriber does not come for: it delays nobody but itself.
+    pub(super) fn make_room(&mut self, store: &mut Store, outbox: &mut Outbox) -> Result<bool, StoreError> {
         if self.has_room(store)? {
             return Ok(true);
         }
         if !self.reserved {
             return Ok(false);
         }
+        if self.forget_for_room(store, outbox.has_backlog())? {
+            self.complain("the store is at store.max_size: the oldest history is forgotten early");
+            return Ok(true);
+        }
+        for _ in 0..MAKE_ROOM_STEPS_MAX {
+            if self.barren_events < BARREN_EVENTS || !outbox.give_up(store)? {
+                return Ok(false);
+            }
+            if store.has_room()? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Forgets history until there is room. `thorough`: it is to be known now whether there is any.
+    fn forget_for_room(&mut self, store: &mut Store, thorough: bool) -> Result<bool, StoreError> {
         let now = Instant::now();
         if self.barren_until.is_some_and(|until| now < until) {
             return Ok(false);
         }
-        for _ in 0..MAKE_ROOM_STEPS_MAX {
-            self.pruned_this_round += self.prune_history(store, i64::MAX)?;
+        let steps = if thorough { BARREN_EVENTS / PRUNE_STEP } else { MAKE_ROOM_STEPS_MAX };
+        for _ in 0..steps {
+            let found = self.prune_history(store, i64::MAX)?;
+            self.pruned_this_round += found;
             if store.has_room()? {
-                self.complain("the store is at store.max_size: the oldest history is forgotten early");
                 return Ok(true);
             }
+            self.barren_events = if found > 0 { 0 } else { self.barren_events.saturating_add(PRUNE_STEP) };
             if self.pruned_through == 0 && std::mem::take(&mut self.pruned_this_round) == 0 {
                 // Once round and found nothing: all that is there is pending, dead or awaited by a subscriber.
                 self.barren_until = Some(now + SYNC_WITHIN);
-                return Ok(false);
+                self.barren_events = BARREN_EVENTS;
+            }
+            if self.barren_events >= BARREN_EVENTS {
+                break;
             }
         }
         Ok(false)

@@ -6,6 +6,8 @@
 mod checkpoints;
 mod housekeeping;
 mod operate;
+mod outbox;
+mod reader;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +15,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, select};
 
 use crate::clock;
-use crate::config::StoreConfig;
+use crate::config::{Config, StoreConfig};
 use crate::disposition::Mapping;
 use crate::error::Error;
 use crate::flow::{Notice, Order, Settlement};
@@ -26,6 +28,7 @@ use crate::verdict::Verdict;
 
 use checkpoints::Checkpoints;
 use housekeeping::Housekeeping;
+use outbox::Outbox;
 
 /// Most submissions in one transaction.
 const BATCH_SUBMISSIONS_MAX: usize = 512;
@@ -52,6 +55,7 @@ pub struct Keeper {
     /// Settlements that found no room; at most one per worker.
     held: Vec<Settlement>,
     housekeeping: Housekeeping,
+    outbox: Outbox,
     /// What has become untrustworthy, once it has: nothing is written any more.
     lost: Option<String>,
 }
@@ -76,8 +80,7 @@ impl Keeper {
     /// is no reason not to start: what it holds is to be delivered.
     pub fn new(
         mut store: Store,
-        config: StoreConfig,
-        mapping: Arc<Mapping>,
+        config: &Config,
         channels: Channels,
         health: Arc<Health>,
         metrics: Arc<Metrics>,
@@ -85,12 +88,14 @@ impl Keeper {
     ) -> Result<Self, Error> {
         let unusable = |error: StoreError| Error::failed(format!("the store cannot be used: {error}"));
         let checkpoints = Checkpoints::start(&store, failed)?;
+        let mapping = Arc::new(config.mapping.clone());
         let recorded = store.transact(Sync::Now, |batch| batch.record_mapping(&mapping, clock::now_ms()));
         let mapping_number = match recorded {
             Ok(number) => number,
             Err(StoreError::Full) => 0,
             Err(error) => return Err(unusable(error)),
         };
+        let outbox = Outbox::open(&store, &config.subscribers, &metrics).map_err(unusable)?;
         let (pending, dead) = store.count().map_err(unusable)?;
         metrics.events_pending.set(pending);
         metrics.events_dead.set(dead);
@@ -99,7 +104,7 @@ impl Keeper {
         let Channels { submissions, orders, notices, notices_kept_max } = channels;
         Ok(Self {
             store,
-            config,
+            config: config.store.clone(),
             mapping,
             mapping_number,
             submissions,
@@ -110,6 +115,7 @@ impl Keeper {
             metrics,
             held: Vec::new(),
             housekeeping,
+            outbox,
             lost: None,
         })
     }
@@ -145,11 +151,15 @@ impl Keeper {
                 return Err(why);
             }
         }
+        if self.outbox.has_unsaved() {
+            self.save_outbox();
+        }
         self.store.sync().map_err(|error| error.to_string())
     }
 
     fn wait(&self) -> Duration {
-        if self.held.is_empty() { self.housekeeping.wait() } else { HELD_RETRY }
+        let wait = if self.held.is_empty() { self.housekeeping.wait() } else { HELD_RETRY };
+        wait.min(self.outbox.wait())
     }
 
     /// One round: settle and keep in one transaction, answer, then everything that reads.
@@ -174,7 +184,14 @@ impl Keeper {
         for order in others {
             self.obey(order);
         }
-        let result = self.housekeeping.run(&mut self.store, &self.config, &self.metrics, &self.health);
+        self.tend_outbox();
+        let result = self.housekeeping.run(
+            &mut self.store,
+            &mut self.outbox,
+            &self.config,
+            &self.metrics,
+            &self.health,
+        );
         self.survive(result);
     }
 
@@ -190,13 +207,16 @@ impl Keeper {
         let (mapping, number) = (&self.mapping, self.mapping_number);
         let written = self.store.transact(sync, |batch| {
             settlements.iter().try_for_each(|settlement| settle(batch, settlement))?;
-            submissions
+            let published = self.outbox.write(batch, &settlements)?;
+            let kept = submissions
                 .iter()
                 .map(|submission| keep(batch, submission, mapping, number, dedupe_since_s))
-                .collect::<Result<Vec<_>, _>>()
+                .collect::<Result<Vec<_>, _>>()?;
+            Ok((kept, published))
         });
         match written {
-            Ok(kept) => {
+            Ok((kept, published)) => {
+                self.outbox.committed(&published);
                 self.metrics.store_commit.observe(started.elapsed());
                 self.housekeeping.note_commit(sync);
                 self.answer(submissions, kept);
@@ -213,13 +233,17 @@ impl Keeper {
                 }
                 refuse(&mut submissions);
                 self.held = settlements;
+                let full = matches!(error, StoreError::Full);
                 self.survive(Err(error));
+                if full {
+                    self.room();
+                }
             }
         }
     }
 
     fn room(&mut self) -> bool {
-        let room = self.housekeeping.make_room(&mut self.store);
+        let room = self.housekeeping.make_room(&mut self.store, &mut self.outbox);
         let room = room.unwrap_or_else(|error| {
             self.survive(Err(error));
             false

@@ -37,6 +37,10 @@ impl Keeper {
                 Ok(())
             }),
             Order::Settle(_) | Order::Remap(_) => Ok(()),
+            Order::Outbox(order) => {
+                self.outbox.obey(order);
+                Ok(())
+            }
             Order::Operate(operation, reply) => self.operate(&operation, &reply),
             Order::Probe(reply) => {
                 let result = self.store.transact(Sync::Now, |_| Ok(()));

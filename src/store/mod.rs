@@ -22,6 +22,7 @@ mod checkpoint;
 mod history;
 mod lock;
 mod open;
+mod outbox;
 mod row;
 mod schema;
 mod write;
@@ -37,6 +38,7 @@ use crate::event::{KeptEvent, Severity};
 
 pub use checkpoint::Checkpointer;
 pub use history::{CodeCount, Filter, History};
+pub use outbox::{OutboxRow, SubscriberRow};
 pub use row::{Settled, State, StoredEvent};
 pub use write::{Batch, Kept, NewEvent, Pruned, Step, StepKind};
 

@@ -114,7 +114,7 @@ pub struct Batch<'a> {
 type Outcome<T> = Result<T, StoreError>;
 
 impl Batch<'_> {
-    fn prepare(&self, sql: &str) -> Outcome<CachedStatement<'_>> {
+    pub(super) fn prepare(&self, sql: &str) -> Outcome<CachedStatement<'_>> {
         Ok(self.transaction.prepare_cached(sql)?)
     }
 

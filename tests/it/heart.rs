@@ -30,7 +30,7 @@ impl Heart {
         cxone.base_url = sandbox.base_url();
         cxone.token_url = sandbox.token_url();
         let mut config = Config { cxone, ..Config::default() };
-        config.store.dir = dir.path().to_owned();
+        dir.path().clone_into(&mut config.store.dir);
         config.delivery.backoff_base = Duration::from_millis(20);
         config.delivery.backoff_max = Duration::from_millis(500);
         change(&mut config);
@@ -242,7 +242,7 @@ fn a_duplicate_is_answered_and_not_delivered_again_also_after_a_restart() {
 #[test]
 fn one_bad_contact_holds_back_nobody_else() {
     let (sandbox, dir) = (sandbox(|_| {}), TempDir::new());
-    sandbox.script("bad", &vec![Reply::Status(500); 8]).unwrap();
+    sandbox.script("bad", &[Reply::Status(500); 8]).unwrap();
     sandbox.script("gone", &[Reply::Status(404)]).unwrap();
     let heart = Heart::start(&sandbox, &dir, |_| {});
     heart.keep("bad", "1001");

@@ -14,6 +14,7 @@ mod hostile;
 mod listeners;
 mod promise;
 mod sandbox;
+mod subscribers;
 mod support;
 mod tidy;
 mod webhook;
