@@ -63,9 +63,15 @@ impl Engine {
 
         let channels = keeper::Channels { submissions, orders, notices: notify, notices_kept_max: queue };
         let mapping = Arc::new(config.mapping.clone());
-        let keeper =
-            Keeper::new(store, config.store.clone(), mapping, channels, Arc::clone(health), Arc::clone(metrics))
-                .map_err(|error| Error::failed(format!("the store cannot be used: {error}")))?;
+        let keeper = Keeper::new(
+            store,
+            config.store.clone(),
+            mapping,
+            channels,
+            Arc::clone(health),
+            Arc::clone(metrics),
+        )
+        .map_err(|error| Error::failed(format!("the store cannot be used: {error}")))?;
         let keeper = start_keeper(keeper, failed)?;
 
         let bus = Arc::new(Bus::default());
@@ -73,7 +79,8 @@ impl Engine {
         let mut others = start_log_subscribers(&bus, failed)?;
         let channels =
             dispatch::Channels { notices, orders: order.clone(), jobs: send_job, reports, control: controls };
-        let dispatch = Dispatch::new(config.delivery.clone(), channels, Arc::clone(health), Arc::clone(metrics));
+        let dispatch =
+            Dispatch::new(config.delivery.clone(), channels, Arc::clone(health), Arc::clone(metrics));
         others.push(rooms::start("dispatch", failed, move || dispatch.run())?);
         let worker = Worker {
             jobs,

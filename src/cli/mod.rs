@@ -1,5 +1,6 @@
 //! The commands, one file each: parse, call, exit status; nothing clever.
 
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -7,6 +8,8 @@ use clap::{Parser, Subcommand};
 use crate::error::Error;
 
 mod check;
+mod proxy;
+mod unit;
 
 /// The disposition daemon for NICE CXone Outbound: a 200 means kept, and kept means delivered or dead with a reason.
 #[derive(Parser)]
@@ -20,6 +23,10 @@ pub struct Cli {
 enum Command {
     /// Validate the configuration, print the effective one, obtain a token.
     Check(check::Args),
+    /// Print the configuration of a proxy that goes in front of the webhook.
+    Proxy(proxy::Args),
+    /// Print the hardened systemd unit.
+    Unit(unit::Args),
 }
 
 /// Where the configuration is; shared by every command that needs one.
@@ -38,6 +45,19 @@ impl Cli {
     pub fn run(self) -> Result<(), Error> {
         match self.command {
             Command::Check(args) => check::run(&args),
+            Command::Proxy(args) => proxy::run(&args),
+            Command::Unit(args) => unit::run(&args),
         }
+    }
+}
+
+/// Writes a result to standard output; a reader that has seen enough (`| head`) is no error.
+fn print(text: &str) -> Result<(), Error> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Error::failed(format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
     }
 }

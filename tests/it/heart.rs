@@ -25,7 +25,8 @@ struct Heart {
 
 impl Heart {
     fn start(sandbox: &Sandbox, dir: &TempDir, change: impl FnOnce(&mut Config)) -> Self {
-        let mut cxone = CxoneConfig::new("sandbox.invalid", Secret::new("sandbox"), Secret::new("sandbox-secret"));
+        let mut cxone =
+            CxoneConfig::new("sandbox.invalid", Secret::new("sandbox"), Secret::new("sandbox-secret"));
         cxone.base_url = sandbox.base_url();
         cxone.token_url = sandbox.token_url();
         let mut config = Config { cxone, ..Config::default() };
@@ -44,7 +45,12 @@ impl Heart {
     }
 
     /// Submits an event; gives where its receipt will come.
-    fn submit(&self, contact: &str, code: &str, timestamp: Option<&str>) -> crossbeam_channel::Receiver<Receipt> {
+    fn submit(
+        &self,
+        contact: &str,
+        code: &str,
+        timestamp: Option<&str>,
+    ) -> crossbeam_channel::Receiver<Receipt> {
         let call = CallResult::new(contact, code, None, timestamp).unwrap();
         let (send, receive) = crossbeam_channel::bounded(1);
         let submission = Submission {

@@ -4,3 +4,4 @@ mod config;
 mod heart;
 mod sandbox;
 mod support;
+mod unit;

@@ -3,6 +3,7 @@
 
 pub mod daemon;
 pub mod http;
+pub mod tools;
 
 use std::time::{Duration, Instant};
 
