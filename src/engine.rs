@@ -40,17 +40,17 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Recovers the store and starts delivering what is pending in it.
+    /// Starts delivering what is pending in `store`, and keeping what is submitted.
     ///
     /// # Errors
-    /// The store cannot be used or is held by another process, or a thread cannot be had.
+    /// The store cannot be used, or a thread cannot be had.
     pub fn start(
         config: &Config,
+        store: Store,
         health: &Arc<Health>,
         metrics: &Arc<Metrics>,
         failed: &Failed,
     ) -> Result<Self, Error> {
-        let store = Store::open(&config.store)?;
         let (queue, workers) = (config.delivery.queue, config.delivery.workers);
         let (submit, submissions) = bounded(SUBMISSIONS_MAX);
         let (order, orders) = bounded(ORDERS_MAX);

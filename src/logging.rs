@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crate::clock;
 use crate::config::{LogConfig, LogFormat};
 
-/// Libraries that would print requests, tokens or connections at `debug` and `trace`.
+/// Libraries that would print requests, tokens or connections at `debug` and `trace`, and call a closed listener an
+/// error; what matters of theirs is logged by us.
 const QUIET: [&str; 4] = ["ureq", "ureq_proto", "rustls", "tiny_http"];
 
 static MASK_CONTACTS: AtomicBool = AtomicBool::new(false);
@@ -19,7 +20,7 @@ pub fn start(config: &LogConfig) {
     builder.filter_level(config.level);
     builder.parse_default_env();
     for library in QUIET {
-        builder.filter_module(library, log::LevelFilter::Error);
+        builder.filter_module(library, log::LevelFilter::Off);
     }
     let json = config.format == LogFormat::Json;
     builder.format(move |out, record| {

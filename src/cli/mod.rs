@@ -9,6 +9,8 @@ use crate::error::Error;
 
 mod check;
 mod proxy;
+mod sandbox;
+mod serve;
 mod unit;
 
 /// The disposition daemon for NICE CXone Outbound: a 200 means kept, and kept means delivered or dead with a reason.
@@ -25,6 +27,10 @@ enum Command {
     Check(check::Args),
     /// Print the configuration of a proxy that goes in front of the webhook.
     Proxy(proxy::Args),
+    /// Run a stand-in CXone for tests: token endpoint and Contact API.
+    Sandbox(sandbox::Args),
+    /// Run the daemon.
+    Serve(serve::Args),
     /// Print the hardened systemd unit.
     Unit(unit::Args),
 }
@@ -32,7 +38,7 @@ enum Command {
 /// Where the configuration is; shared by every command that needs one.
 #[derive(clap::Args)]
 pub struct ConfigFile {
-    /// The configuration file [default: $DISPOD_CONFIG, else /etc/dispod/dispod.toml if it exists, else none]
+    /// The configuration file [default: `$DISPOD_CONFIG`, else /etc/dispod/dispod.toml if it exists, else none]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
@@ -46,6 +52,8 @@ impl Cli {
         match self.command {
             Command::Check(args) => check::run(&args),
             Command::Proxy(args) => proxy::run(&args),
+            Command::Sandbox(args) => sandbox::run(&args),
+            Command::Serve(args) => serve::run(&args),
             Command::Unit(args) => unit::run(&args),
         }
     }

@@ -39,8 +39,9 @@ impl Heart {
 
     fn resume(config: Config) -> Self {
         let (health, metrics) = (Arc::new(Health::default()), Arc::new(Metrics::default()));
+        let store = dispod::store::Store::open(&config.store).unwrap();
         let failed: dispod::rooms::Failed = Arc::new(|why: String| eprintln!("the engine ended: {why}"));
-        let engine = Engine::start(&config, &health, &metrics, &failed).unwrap();
+        let engine = Engine::start(&config, store, &health, &metrics, &failed).unwrap();
         Self { engine, metrics, health, config }
     }
 
@@ -241,7 +242,7 @@ fn a_duplicate_is_answered_and_not_delivered_again_also_after_a_restart() {
 #[test]
 fn one_bad_contact_holds_back_nobody_else() {
     let (sandbox, dir) = (sandbox(|_| {}), TempDir::new());
-    sandbox.script("bad", &vec![Reply::Status(500); 50]).unwrap();
+    sandbox.script("bad", &vec![Reply::Status(500); 8]).unwrap();
     sandbox.script("gone", &[Reply::Status(404)]).unwrap();
     let heart = Heart::start(&sandbox, &dir, |_| {});
     heart.keep("bad", "1001");

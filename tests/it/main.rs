@@ -1,7 +1,12 @@
 //! Everything dispod promises, proved from outside.
 
+mod bytes;
+mod catalogue;
 mod config;
+mod door;
 mod heart;
+mod hostile;
 mod sandbox;
 mod support;
 mod unit;
+mod webhook;

@@ -1,0 +1,205 @@
+//! Who waits for an answer: per peer, so that the guard can tell a client that waits for us from one we wait
+//! for, and so that nothing more is taken from a connection that has to end.
+//!
+//! tiny_http gives no handle on a connection; over TCP the peer's address is one (no two connections to one
+//! listener share it). Over a Unix socket there is none: all its clients share one entry, which is never
+//! condemned. They are local processes let in by the socket's mode.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Unanswered requests one connection may have (it pipelines them) before it is ended.
+const PIPELINE_MAX: usize = 1024;
+/// Unanswered requests there may be altogether before connections with more than [`PIPELINE_FAIR`] are ended.
+const WAITING_MAX: usize = 8 * 1024;
+/// What each connection may have unanswered when there are [`WAITING_MAX`] in all.
+const PIPELINE_FAIR: usize = 8;
+/// A condemned peer the guard has not seen for this long is gone.
+const FORGET_AFTER: Duration = Duration::from_secs(1);
+
+/// The book of unanswered requests.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    waiting: Arc<AtomicUsize>,
+    peers: Mutex<HashMap<SocketAddr, Arc<Peer>>>,
+    nameless: Arc<Peer>,
+}
+
+/// One connection, as far as it can be told from others.
+#[derive(Debug, Default)]
+pub(super) struct Peer {
+    waiting: AtomicUsize,
+    condemned: AtomicBool,
+    broken: AtomicBool,
+    condemned_at: Mutex<Option<Instant>>,
+}
+
+/// What the ledger knows of a connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// It has unanswered requests.
+    pub waiting: bool,
+    /// Nothing more is taken from it.
+    pub condemned: bool,
+    /// Nothing more can be sent to it.
+    pub broken: bool,
+}
+
+/// One unanswered request; dropping it says that it was answered.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    waiting: Arc<AtomicUsize>,
+    peer: Arc<Peer>,
+    nameless: bool,
+}
+
+impl Ledger {
+    /// Books a request. A peer with too many unanswered ones is condemned by it.
+    pub(super) fn open(&self, addr: Option<SocketAddr>) -> Ticket {
+        let peer = match addr {
+            Some(addr) => Arc::clone(self.peers().entry(addr).or_default()),
+            None => Arc::clone(&self.nameless),
+        };
+        let ticket = Ticket { waiting: Arc::clone(&self.waiting), peer, nameless: addr.is_none() };
+        let in_all = ticket.waiting.fetch_add(1, Relaxed);
+        let of_peer = ticket.peer.waiting.fetch_add(1, Relaxed);
+        let too_many = of_peer >= PIPELINE_MAX || (in_all >= WAITING_MAX && of_peer >= PIPELINE_FAIR);
+        if too_many {
+            ticket.condemn();
+        }
+        ticket
+    }
+
+    /// What is known of a peer. Of a nameless one: whether any of them waits.
+    pub(super) fn standing(&self, addr: Option<SocketAddr>) -> Standing {
+        match addr {
+            Some(addr) => self.peers().get(&addr).map(|peer| peer.standing()).unwrap_or_default(),
+            None => self.nameless.standing(),
+        }
+    }
+
+    /// Forgets peers that wait for nothing and have no connection any more.
+    pub(super) fn forget_all_but(&self, live: &HashSet<SocketAddr>, now: Instant) {
+        self.peers().retain(|addr, peer| {
+            let condemned_at = *peer.condemned_at();
+            let settled = condemned_at.is_none_or(|at| now.duration_since(at) > FORGET_AFTER);
+            live.contains(addr) || peer.waiting.load(Relaxed) > 0 || !settled
+        });
+    }
+
+    fn peers(&self) -> MutexGuard<'_, HashMap<SocketAddr, Arc<Peer>>> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Peer {
+    fn standing(&self) -> Standing {
+        Standing {
+            waiting: self.waiting.load(Relaxed) > 0,
+            condemned: self.condemned.load(Relaxed),
+            broken: self.broken.load(Relaxed),
+        }
+    }
+
+    fn condemned_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.condemned_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ticket {
+    /// Nothing more is taken from this connection; the guard ends it.
+    pub(super) fn condemn(&self) {
+        if !self.nameless && !self.peer.condemned.swap(true, Relaxed) {
+            *self.peer.condemned_at() = Some(Instant::now());
+        }
+    }
+
+    /// Whether nothing more is taken from this connection.
+    pub(super) fn is_condemned(&self) -> bool {
+        self.peer.condemned.load(Relaxed)
+    }
+
+    /// Part of an answer was lost: whatever followed would be taken for its rest.
+    pub(super) fn set_broken(&self) {
+        if !self.nameless {
+            self.peer.broken.store(true, Relaxed);
+        }
+        self.condemn();
+    }
+
+    /// Whether nothing more can be sent to this connection.
+    pub(super) fn is_broken(&self) -> bool {
+        self.peer.broken.load(Relaxed)
+    }
+
+    /// Whether the connection cannot be told from others.
+    pub(super) fn is_nameless(&self) -> bool {
+        self.nameless
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.peer.waiting.fetch_sub(1, Relaxed);
+        self.waiting.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addr(port: u16) -> Option<SocketAddr> {
+        Some(SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+
+    #[test]
+    fn a_ticket_is_counted_until_it_is_dropped() {
+        let ledger = Ledger::default();
+        let one = ledger.open(addr(1));
+        let nameless = ledger.open(None);
+        let waits = |peer| ledger.standing(peer).waiting;
+        assert_eq!((waits(addr(1)), waits(addr(2)), waits(None)), (true, false, true));
+        drop(one);
+        assert_eq!((waits(addr(1)), waits(None)), (false, true));
+        drop(nameless);
+        assert_eq!((waits(None), ledger.waiting.load(Relaxed)), (false, 0));
+    }
+
+    #[test]
+    fn a_condemned_peer_stays_so_until_it_is_forgotten() {
+        let ledger = Ledger::default();
+        let ticket = ledger.open(addr(1));
+        ticket.condemn();
+        assert!(ledger.open(addr(1)).is_condemned());
+        drop(ticket);
+        let now = Instant::now();
+        ledger.forget_all_but(&HashSet::new(), now);
+        assert!(ledger.open(addr(1)).is_condemned(), "the guard may not have seen its connection yet");
+        ledger.forget_all_but(&HashSet::from([addr(1).unwrap()]), now + FORGET_AFTER * 2);
+        assert!(ledger.open(addr(1)).is_condemned(), "it is still there");
+        ledger.forget_all_but(&HashSet::new(), now + FORGET_AFTER * 2);
+        assert!(!ledger.open(addr(1)).is_condemned());
+    }
+
+    #[test]
+    fn who_pipelines_without_end_is_condemned() {
+        let ledger = Ledger::default();
+        let tickets: Vec<_> = (0..PIPELINE_MAX).map(|_| ledger.open(addr(1))).collect();
+        assert!(!tickets.iter().any(Ticket::is_condemned));
+        assert!(ledger.open(addr(1)).is_condemned());
+        assert_eq!(ledger.standing(addr(1)), Standing { waiting: true, condemned: true, broken: false });
+        assert!(!ledger.open(addr(2)).is_condemned());
+    }
+
+    #[test]
+    fn the_nameless_are_never_condemned() {
+        let ledger = Ledger::default();
+        let ticket = ledger.open(None);
+        ticket.set_broken();
+        assert!(!ledger.open(None).is_condemned());
+    }
+}
