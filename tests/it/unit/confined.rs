@@ -123,6 +123,8 @@ impl Manager {
             Some(value(&self.unit, "StateDirectory"))
         );
         bwrap.arg("--bind").arg(self.path("state")).arg(STATE);
+        // The watchdog's probe goes by the address the socket was bound to, which is here.
+        bwrap.arg("--ro-bind").arg(self.path("run")).arg(self.path("run"));
         // ProtectSystem=strict
         bwrap.args(["--remount-ro", "/", "--clearenv"]);
         let mut environment = vec![
