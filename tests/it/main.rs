@@ -6,6 +6,7 @@ mod config;
 mod door;
 mod heart;
 mod hostile;
+mod proxy;
 mod sandbox;
 mod support;
 mod unit;
