@@ -1,32 +1,19 @@
 //! The messages between the rooms. Every one of them travels on a bounded channel.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
 use crate::disposition::Mapping;
 use crate::event::KeptEvent;
 use crate::store::{Class, Step, StoredEvent};
-use crate::verdict::{Answer, Verdict};
+use crate::verdict::{Call, Verdict};
 
 /// Dispatch to a worker: update this contact.
 pub struct Job {
     /// The event to deliver.
     pub event: KeptEvent,
-}
-
-/// One call to the Contact API, as it went.
-#[derive(Debug, Clone)]
-pub struct Call {
-    /// What came of it.
-    pub answer: Answer,
-    /// How long to leave the API alone, if it said so.
-    pub retry_after: Option<Duration>,
-    /// The first 1 KiB of the answer, or the fault in words.
-    pub detail: String,
-    /// From sending to the last byte of the answer.
-    pub took: Duration,
 }
 
 /// A worker to dispatch: what came of a [`Job`].

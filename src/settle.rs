@@ -6,9 +6,9 @@ use crate::backoff;
 use crate::clock;
 use crate::config::DeliveryConfig;
 use crate::event::KeptEvent;
-use crate::flow::{Call, Report, Settlement};
+use crate::flow::{Report, Settlement};
 use crate::store::{self, Settled, State, Step, StepKind, StoredEvent};
-use crate::verdict::{Answer, Verdict};
+use crate::verdict::{Answer, Call, Verdict};
 
 /// A denied event waits as if it had failed this many times more: slowly, since only the operator can mend it.
 const DENIED_HEAD_START: u32 = 3;

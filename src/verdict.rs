@@ -1,6 +1,7 @@
 //! What an answer of the Contact API means: the one table of contract section 7. Pure.
 
 use std::fmt;
+use std::time::Duration;
 
 /// What came of one call to the Contact API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -13,6 +14,19 @@ pub enum Answer {
     TokenRefused,
     /// The token endpoint told us to slow down, so the call could not be made.
     TokenThrottled,
+}
+
+/// One call to the Contact API, as it went.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// What came of it.
+    pub answer: Answer,
+    /// How long to leave the API alone, if it said so.
+    pub retry_after: Option<Duration>,
+    /// The first 1 KiB of the answer, or the fault in words.
+    pub detail: String,
+    /// From sending to the last byte of the answer.
+    pub took: Duration,
 }
 
 /// Whose fault it is and what happens next, in the name.

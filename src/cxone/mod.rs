@@ -9,9 +9,8 @@ use std::time::Instant;
 
 use crate::config::CxoneConfig;
 use crate::event::KeptEvent;
-use crate::flow::Call;
 use crate::metrics::Metrics;
-use crate::verdict::Answer;
+use crate::verdict::{Answer, Call};
 
 use http::Http;
 use token::{TokenError, Tokens};

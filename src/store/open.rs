@@ -45,8 +45,7 @@ impl Store {
         let cannot = |what: &str, error: &dyn std::fmt::Display| {
             Error::failed(format!("cannot {what} the store in {}: {error}", dir.display()))
         };
-        fs::create_dir_all(&dir).map_err(|error| cannot("create", &error))?;
-        restrict(&dir);
+        create(&dir).map_err(|error| cannot("create", &error))?;
         let lock = lock::StoreLock::take(&dir)?;
         let path = dir.join(FILE_NAME);
         let mut connection = Connection::open(&path).map_err(|error| cannot("open", &error))?;
@@ -88,10 +87,11 @@ impl Store {
     }
 }
 
-/// Contact ids are personal data: nobody else's business. A directory we may not change is the operator's choice.
-fn restrict(dir: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    let _ = fs::set_permissions(dir, fs::Permissions::from_mode(0o700));
+/// Contact ids are personal data: a directory we create is nobody else's business. One that was there is as its
+/// owner wants it.
+fn create(dir: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
 fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {

@@ -9,5 +9,6 @@ mod hostile;
 mod proxy;
 mod sandbox;
 mod support;
+mod tidy;
 mod unit;
 mod webhook;

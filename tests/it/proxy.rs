@@ -78,7 +78,8 @@ impl Site {
 
     /// What the daemon holds: threads and descriptors.
     fn footprint(&self) -> (usize, usize) {
-        let count = |what| fs::read_dir(format!("/proc/{}/{what}", self.daemon.pid())).expect("it runs").count();
+        let count =
+            |what| fs::read_dir(format!("/proc/{}/{what}", self.daemon.pid())).expect("it runs").count();
         (count("task"), count("fd"))
     }
 }
@@ -223,7 +224,8 @@ fn slow_clients_wait_in_nginx() {
     let Some(site) = Site::start(&[("DISPOD_WEBHOOK_READ_TIMEOUT", "20s")]) else { return };
     assert_eq!(site.post("before").status, 200);
     let (threads, _) = site.footprint();
-    let silent: Vec<_> = (0..SILENT).map(|_| TcpStream::connect(site.nginx.address).expect("taken")).collect();
+    let silent: Vec<_> =
+        (0..SILENT).map(|_| TcpStream::connect(site.nginx.address).expect("taken")).collect();
     let slow: Vec<_> = (0..SLOW)
         .map(|_| {
             let mut client = tls::Client::connect(site.nginx.address);
@@ -249,9 +251,13 @@ fn what_cannot_be_said_in_nginxs_language_is_refused() {
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     assert_eq!(run(&[], PATH), (Some(0), String::new()));
-    for arguments in
-        [["--server-name", "a;b"], ["--socket", "/a b"], ["--key", "key.pem"], ["--listen", "0"], ["--user", "{"]]
-    {
+    for arguments in [
+        ["--server-name", "a;b"],
+        ["--socket", "/a b"],
+        ["--key", "key.pem"],
+        ["--listen", "0"],
+        ["--user", "{"],
+    ] {
         let (code, said) = run(&arguments, PATH);
         assert!(code == Some(2) && said.contains(arguments[0]), "{arguments:?}: {code:?} {said}");
     }

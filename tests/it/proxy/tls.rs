@@ -14,7 +14,17 @@ pub const KEY: &str = "key.pem";
 /// Makes [`CERTIFICATE`] and [`KEY`] in a directory.
 pub fn make_certificate(dir: &Path) {
     let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+        ])
         .args(["-subj", &format!("/CN={SERVER_NAME}"), "-keyout", KEY, "-out", CERTIFICATE])
         .current_dir(dir)
         .output()
