@@ -292,6 +292,7 @@ fn take_one(listenfd: &mut ListenFd, index: usize) -> Result<Bound, Error> {
 
 /// Raises the soft limit on open descriptors to the hard one, since a connection costs tiny_http two. Gives the
 /// limit that holds now.
+#[must_use]
 pub fn raise_descriptor_limit() -> u64 {
     let mut limit = getrlimit(Resource::Nofile);
     let soft = limit.current;

@@ -92,7 +92,7 @@ fn visit(request: ManuallyDrop<Request>, body: &mut Vec<u8>, shared: &Arc<Shared
     let unread = head.body_is_unread();
     let verdict = judge(head, shared);
     let must_park = request.body_length().is_some_and(|length| length > shared.park_above_bytes);
-    let ticket = shared.ledger.open(request.remote_addr().copied());
+    let mut ticket = shared.ledger.open(request.remote_addr().copied());
     let condemned = ticket.is_condemned();
     if condemned {
         shared.wake_guard();
@@ -109,6 +109,7 @@ fn visit(request: ManuallyDrop<Request>, body: &mut Vec<u8>, shared: &Arc<Shared
     if unread {
         let verdict = if condemned { Err(Reply::new(400, "Bad request").close()) } else { verdict };
         let todo = verdict.map_or_else(Todo::Refuse, Todo::Serve);
+        ticket.we_wait();
         return shared.lane.take(Slow { request, ticket, todo }, shared);
     }
     match verdict {
@@ -121,7 +122,7 @@ fn visit(request: ManuallyDrop<Request>, body: &mut Vec<u8>, shared: &Arc<Shared
 
 /// The length of the body to read, or the answer that needs no body.
 fn judge(head: Head<'_>, shared: &Shared) -> Result<usize, Reply> {
-    let admitted = shared.handler.admit(&head);
+    let admitted = shared.handler.admit(head);
     let framing = head.framing();
     let admit = match (admitted, &framing) {
         // Where the next request starts is anybody's guess, whatever else is wrong.
@@ -145,7 +146,7 @@ fn serve(mut request: Request, length: usize, body: &mut Vec<u8>, ticket: Ticket
         let _ = std::io::Read::read_to_end(request.as_reader(), body);
     }
     let served = if body.len() == length {
-        shared.handler.serve(&Head::new(&request), body)
+        shared.handler.serve(Head::new(&request), body)
     } else {
         Served::Reply(Reply::new(400, "Invalid JSON payload").close())
     };

@@ -6,7 +6,8 @@
 
 use tiny_http::{HTTPVersion, Header, Request};
 
-use super::reply::{Form, Reply};
+use super::HEAD_MAX_BYTES;
+use super::reply::{Form, Reply, Then};
 
 /// Bodies up to this length are read by tiny_http's own thread before we see the request (its `request.rs`).
 const PREREAD_MAX_BYTES: usize = 1024;
@@ -60,18 +61,21 @@ impl<'a> Head<'a> {
             self.all("Connection").flat_map(|v| v.split(',')).any(|o| o.trim().eq_ignore_ascii_case(option))
         };
         let http_1_1 = *self.request.http_version() >= HTTPVersion(1, 1);
-        let keep_alive = !http_1_1 && asks("keep-alive");
-        Form {
-            json: self.wants_json(),
-            head: self.method() == "HEAD",
-            last: asks("close") || !(http_1_1 || keep_alive),
-            keep_alive,
-        }
+        let then = match (asks("close"), http_1_1, asks("keep-alive")) {
+            (true, _, _) | (false, false, false) => Then::Close,
+            (false, false, true) => Then::KeepAlive,
+            (false, true, _) => Then::Stay,
+        };
+        Form { json: self.wants_json(), head: self.method() == "HEAD", then }
     }
 
     /// Where the body ends, by our rules.
     pub(super) fn framing(self) -> Framing {
         let headers = self.request.headers();
+        // The guard ends connections that go on and on; what came faster than it looks is caught here.
+        if self.bytes() > HEAD_MAX_BYTES {
+            return Framing::Fault(Reply::new(431, "Request header fields too large"));
+        }
         if !headers.iter().all(is_plain) {
             return Framing::Fault(Reply::new(400, "Malformed header"));
         }
@@ -98,6 +102,14 @@ impl<'a> Head<'a> {
             // Digits that do not fit: tiny_http takes them for no body.
             Err(_) => Framing::Fault(Reply::new(413, "Payload too large")),
         }
+    }
+
+    /// Roughly its length on the wire.
+    fn bytes(self) -> usize {
+        const COLON_AND_LINE_END_BYTES: usize = 4;
+        let headers = self.request.headers().iter();
+        let lines = headers.map(|h| h.field.as_str().len() + h.value.len() + COLON_AND_LINE_END_BYTES);
+        self.request.url().len() + self.method().len() + lines.sum::<usize>()
     }
 
     /// Whether tiny_http takes the connection itself for the body.
@@ -218,7 +230,7 @@ mod tests {
 
     #[test]
     fn the_last_request_of_a_connection_is_known() {
-        let last = |connection| Head::new(&request(&[("Connection", connection)])).form().last;
+        let last = |connection| Head::new(&request(&[("Connection", connection)])).form().then == Then::Close;
         assert!(last("close"));
         assert!(last("x, Close"));
         assert!(!last("keep-alive"));

@@ -128,19 +128,17 @@ impl Lane {
 
 /// Sees one request through.
 fn drive(slow: Slow, shared: &Arc<Shared>) {
-    let Slow { mut request, ticket, todo } = slow;
+    let Slow { mut request, mut ticket, todo } = slow;
     let length = match todo {
         Todo::Serve(length) => length,
         Todo::Refuse(reply) => return lot::refuse_unread(request, &reply, ticket, shared),
     };
-    let body = match read_body(&mut request, length) {
-        Some(body) => body,
-        None => {
-            let cut = Reply::new(400, "Invalid JSON payload").close();
-            return lot::refuse_unread(request, &cut, ticket, shared);
-        }
+    let Some(body) = read_body(&mut request, length) else {
+        let cut = Reply::new(400, "Invalid JSON payload").close();
+        return lot::refuse_unread(request, &cut, ticket, shared);
     };
-    match shared.handler.serve(&Head::new(&request), &body) {
+    ticket.client_waits();
+    match shared.handler.serve(Head::new(&request), &body) {
         Served::Reply(reply) => Responder::holding(request, ticket, shared).write(&reply),
         Served::Later(task) => {
             if let Some(job) = task(Responder::holding(request, ticket, shared)) {

@@ -51,6 +51,8 @@ pub(super) struct Standing {
 /// One unanswered request; dropping it says that it was answered.
 #[derive(Debug)]
 pub(super) struct Ticket {
+    /// Whether it is the client who waits, and not we.
+    counted: bool,
     waiting: Arc<AtomicUsize>,
     peer: Arc<Peer>,
     nameless: bool,
@@ -63,11 +65,11 @@ impl Ledger {
             Some(addr) => Arc::clone(self.peers().entry(addr).or_default()),
             None => Arc::clone(&self.nameless),
         };
-        let ticket = Ticket { waiting: Arc::clone(&self.waiting), peer, nameless: addr.is_none() };
-        let in_all = ticket.waiting.fetch_add(1, Relaxed);
-        let of_peer = ticket.peer.waiting.fetch_add(1, Relaxed);
-        let too_many = of_peer >= PIPELINE_MAX || (in_all >= WAITING_MAX && of_peer >= PIPELINE_FAIR);
-        if too_many {
+        let waiting = Arc::clone(&self.waiting);
+        let mut ticket = Ticket { counted: false, waiting, peer, nameless: addr.is_none() };
+        ticket.client_waits();
+        let (in_all, of_peer) = (self.waiting.load(Relaxed), ticket.peer.waiting.load(Relaxed));
+        if of_peer > PIPELINE_MAX || (in_all > WAITING_MAX && of_peer > PIPELINE_FAIR) {
             ticket.condemn();
         }
         ticket
@@ -110,6 +112,22 @@ impl Peer {
 }
 
 impl Ticket {
+    /// It is the client's turn to send: its time runs.
+    pub(super) fn we_wait(&mut self) {
+        if std::mem::take(&mut self.counted) {
+            self.peer.waiting.fetch_sub(1, Relaxed);
+            self.waiting.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// It is our turn to answer: the client's time stands still.
+    pub(super) fn client_waits(&mut self) {
+        if !std::mem::replace(&mut self.counted, true) {
+            self.peer.waiting.fetch_add(1, Relaxed);
+            self.waiting.fetch_add(1, Relaxed);
+        }
+    }
+
     /// Nothing more is taken from this connection; the guard ends it.
     pub(super) fn condemn(&self) {
         if !self.nameless && !self.peer.condemned.swap(true, Relaxed) {
@@ -143,8 +161,7 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.peer.waiting.fetch_sub(1, Relaxed);
-        self.waiting.fetch_sub(1, Relaxed);
+        self.we_wait();
     }
 }
 
@@ -152,19 +169,19 @@ impl Drop for Ticket {
 mod tests {
     use super::*;
 
-    fn addr(port: u16) -> Option<SocketAddr> {
-        Some(SocketAddr::from(([127, 0, 0, 1], port)))
+    fn addr(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
     }
 
     #[test]
     fn a_ticket_is_counted_until_it_is_dropped() {
         let ledger = Ledger::default();
-        let one = ledger.open(addr(1));
+        let one = ledger.open(Some(addr(1)));
         let nameless = ledger.open(None);
         let waits = |peer| ledger.standing(peer).waiting;
-        assert_eq!((waits(addr(1)), waits(addr(2)), waits(None)), (true, false, true));
+        assert_eq!((waits(Some(addr(1))), waits(Some(addr(2))), waits(None)), (true, false, true));
         drop(one);
-        assert_eq!((waits(addr(1)), waits(None)), (false, true));
+        assert_eq!((waits(Some(addr(1))), waits(None)), (false, true));
         drop(nameless);
         assert_eq!((waits(None), ledger.waiting.load(Relaxed)), (false, 0));
     }
@@ -172,27 +189,30 @@ mod tests {
     #[test]
     fn a_condemned_peer_stays_so_until_it_is_forgotten() {
         let ledger = Ledger::default();
-        let ticket = ledger.open(addr(1));
+        let ticket = ledger.open(Some(addr(1)));
         ticket.condemn();
-        assert!(ledger.open(addr(1)).is_condemned());
+        assert!(ledger.open(Some(addr(1))).is_condemned());
         drop(ticket);
         let now = Instant::now();
         ledger.forget_all_but(&HashSet::new(), now);
-        assert!(ledger.open(addr(1)).is_condemned(), "the guard may not have seen its connection yet");
-        ledger.forget_all_but(&HashSet::from([addr(1).unwrap()]), now + FORGET_AFTER * 2);
-        assert!(ledger.open(addr(1)).is_condemned(), "it is still there");
+        assert!(ledger.open(Some(addr(1))).is_condemned(), "the guard may not have seen its connection yet");
+        ledger.forget_all_but(&HashSet::from([addr(1)]), now + FORGET_AFTER * 2);
+        assert!(ledger.open(Some(addr(1))).is_condemned(), "it is still there");
         ledger.forget_all_but(&HashSet::new(), now + FORGET_AFTER * 2);
-        assert!(!ledger.open(addr(1)).is_condemned());
+        assert!(!ledger.open(Some(addr(1))).is_condemned());
     }
 
     #[test]
     fn who_pipelines_without_end_is_condemned() {
         let ledger = Ledger::default();
-        let tickets: Vec<_> = (0..PIPELINE_MAX).map(|_| ledger.open(addr(1))).collect();
+        let tickets: Vec<_> = (0..PIPELINE_MAX).map(|_| ledger.open(Some(addr(1)))).collect();
         assert!(!tickets.iter().any(Ticket::is_condemned));
-        assert!(ledger.open(addr(1)).is_condemned());
-        assert_eq!(ledger.standing(addr(1)), Standing { waiting: true, condemned: true, broken: false });
-        assert!(!ledger.open(addr(2)).is_condemned());
+        assert!(ledger.open(Some(addr(1))).is_condemned());
+        assert_eq!(
+            ledger.standing(Some(addr(1))),
+            Standing { waiting: true, condemned: true, broken: false }
+        );
+        assert!(!ledger.open(Some(addr(2))).is_condemned());
     }
 
     #[test]

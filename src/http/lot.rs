@@ -73,12 +73,13 @@ impl Lot {
 
 /// Answers a request whose body is unread, then lets it go, or parks it. Waits for the client: to be called in
 /// the slow lane, or for what is to be parked.
-pub(super) fn refuse_unread(request: Request, reply: &Reply, ticket: Ticket, shared: &Arc<Shared>) {
+pub(super) fn refuse_unread(request: Request, reply: &Reply, mut ticket: Ticket, shared: &Arc<Shared>) {
     let announced = request.body_length().unwrap_or(0);
     let peer = request.remote_addr().copied();
     let upgraded = Head::new(&request).upgrades();
     shared.handler.replied(reply.status());
     let mut stream = ManuallyDrop::new(answer_keeping_reader(request, reply, &ticket));
+    ticket.we_wait();
     if announced > shared.park_above_bytes {
         shared.lot.parked().push(Parked { stream, announced, peer, since: Instant::now() });
         shared.condemn(&ticket);
@@ -90,6 +91,7 @@ pub(super) fn refuse_unread(request: Request, reply: &Reply, ticket: Ticket, sha
         let _ = std::io::copy(&mut (&mut *stream).take(DRAIN_MAX_BYTES), &mut std::io::sink());
     }
     shared.condemn(&ticket);
+    drop(ticket);
     drop(ManuallyDrop::into_inner(stream));
 }
 

@@ -65,10 +65,10 @@ pub trait Handler: Send + Sync + 'static {
     ///
     /// # Errors
     /// The answer, if it needs no body.
-    fn admit(&self, head: &Head<'_>) -> Result<Admit, Reply>;
+    fn admit(&self, head: Head<'_>) -> Result<Admit, Reply>;
 
     /// Serves an admitted request with its whole body. Must not wait.
-    fn serve(&self, head: &Head<'_>, body: &[u8]) -> Served;
+    fn serve(&self, head: Head<'_>, body: &[u8]) -> Served;
 
     /// An answer with this status is on its way.
     fn replied(&self, _status: u16) {}

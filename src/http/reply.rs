@@ -104,10 +104,11 @@ impl Reply {
             // RFC 9110 section 15.5.2 requires a challenge.
             head.push_str("WWW-Authenticate: Bearer\r\n");
         }
-        if self.close || form.last {
-            head.push_str("Connection: close\r\n");
-        } else if form.keep_alive {
-            head.push_str("Connection: keep-alive\r\n");
+        match form.then {
+            Then::Close => head.push_str("Connection: close\r\n"),
+            _ if self.close => head.push_str("Connection: close\r\n"),
+            Then::KeepAlive => head.push_str("Connection: keep-alive\r\n"),
+            Then::Stay => {}
         }
     }
 
@@ -115,7 +116,7 @@ impl Reply {
     pub(super) fn last_lines_and_body(&self, form: Form) -> (String, String) {
         let body = self.body(form.json);
         let mut lines = String::with_capacity(128);
-        self.push_lines(&mut lines, Form { last: true, ..form }, body.len());
+        self.push_lines(&mut lines, Form { then: Then::Close, ..form }, body.len());
         lines.truncate(lines.trim_end().len());
         (lines, if form.head { String::new() } else { body.into_owned() })
     }
@@ -128,10 +129,20 @@ pub(super) struct Form {
     pub json: bool,
     /// The method is HEAD: no body.
     pub head: bool,
-    /// The connection ends after this answer, at the client's wish or ours.
-    pub last: bool,
-    /// An HTTP/1.0 client asked to keep the connection.
-    pub keep_alive: bool,
+    /// What becomes of the connection.
+    pub then: Then,
+}
+
+/// What becomes of a connection after an answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Then {
+    /// It stays, as is usual in HTTP/1.1.
+    #[default]
+    Stay,
+    /// It stays, and an HTTP/1.0 client that asked for it is told so.
+    KeepAlive,
+    /// It ends, at the client's wish or ours.
+    Close,
 }
 
 /// The reason phrases of the statuses we send (RFC 9110 section 15).
@@ -144,7 +155,7 @@ fn reason(status: u16) -> &'static str {
         405 => "Method Not Allowed",
         411 => "Length Required",
         413 => "Payload Too Large",
-        417 => "Expectation Failed",
+        431 => "Request Header Fields Too Large",
         503 => "Service Unavailable",
         _ => "",
     }
@@ -205,13 +216,13 @@ mod tests {
 
     #[test]
     fn the_end_of_the_connection_is_announced() {
-        let last = Form { last: true, keep_alive: true, ..Form::default() };
+        let last = Form { then: Then::Close, ..Form::default() };
         assert!(text(&Reply::new(200, "ok"), last).contains("\r\nConnection: close\r\n"));
         assert!(
             text(&Reply::new(503, "x").retry_after(7).close(), Form::default())
                 .contains("Retry-After: 7\r\nConnection: close\r\n")
         );
-        let kept = Form { keep_alive: true, ..Form::default() };
+        let kept = Form { then: Then::KeepAlive, ..Form::default() };
         assert!(text(&Reply::new(200, "ok"), kept).contains("\r\nConnection: keep-alive\r\n"));
     }
 }

@@ -8,7 +8,7 @@ use tiny_http::Request;
 use super::Shared;
 use super::head::Head;
 use super::ledger::Ticket;
-use super::reply::{Form, Reply};
+use super::reply::{Form, Reply, Then};
 
 /// Seconds for `Retry-After` when a request is let go unanswered.
 const LET_GO_RETRY_AFTER_S: u32 = 5;
@@ -89,7 +89,8 @@ impl Drop for Responder {
 impl Pending {
     fn write(self, reply: &Reply) {
         let closing = reply.closes() || self.shared.is_closing();
-        let form = Form { last: self.form.last || closing, ..self.form };
+        let then = if closing { Then::Close } else { self.form.then };
+        let form = Form { then, ..self.form };
         let bytes = reply.render(form);
         self.shared.handler.replied(reply.status());
         let mut writer = match self.way {

@@ -63,7 +63,7 @@ impl Auth {
     ///
     /// # Errors
     /// Why the sender is not authenticated.
-    pub(super) fn check_head(&self, head: &Head<'_>, now_s: u64) -> Result<(), AuthFailure> {
+    pub(super) fn check_head(&self, head: Head<'_>, now_s: u64) -> Result<(), AuthFailure> {
         match self {
             Self::None => Ok(()),
             Self::Bearer { key, tags } => {
@@ -79,7 +79,7 @@ impl Auth {
     ///
     /// # Errors
     /// Why the sender is not authenticated.
-    pub(super) fn check_body(&self, head: &Head<'_>, body: &[u8], now_s: u64) -> Result<(), AuthFailure> {
+    pub(super) fn check_body(&self, head: Head<'_>, body: &[u8], now_s: u64) -> Result<(), AuthFailure> {
         match self {
             Self::None | Self::Bearer { .. } => Ok(()),
             Self::StandardWebhooks(keys) => Signed::of(head, now_s)?.verify(keys, body),
@@ -96,7 +96,7 @@ fn any_or_mismatch(any: bool) -> Result<(), AuthFailure> {
 }
 
 /// The value of a header that must be there once.
-fn only<'a>(head: &Head<'a>, name: &'static str) -> Result<&'a str, AuthFailure> {
+fn only<'a>(head: Head<'a>, name: &'static str) -> Result<&'a str, AuthFailure> {
     let mut values = head.all(name);
     match (values.next(), values.next()) {
         (None, _) => Err(AuthFailure::Missing),
@@ -140,7 +140,7 @@ struct Signed<'a> {
 }
 
 impl<'a> Signed<'a> {
-    fn of(head: &Head<'a>, now_s: u64) -> Result<Self, AuthFailure> {
+    fn of(head: Head<'a>, now_s: u64) -> Result<Self, AuthFailure> {
         let (id, timestamp) = (only(head, "webhook-id")?, only(head, "webhook-timestamp")?);
         let signature = only(head, "webhook-signature")?;
         if id.is_empty() || timestamp.is_empty() || !timestamp.bytes().all(|b| b.is_ascii_digit()) {
@@ -194,8 +194,8 @@ mod tests {
     fn check(auth: &Auth, headers: &[(&str, &str)], body: &str, now_s: u64) -> Result<(), AuthFailure> {
         let request = request(headers);
         let head = Head::new(&request);
-        auth.check_head(&head, now_s)?;
-        auth.check_body(&head, body.as_bytes(), now_s)
+        auth.check_head(head, now_s)?;
+        auth.check_body(head, body.as_bytes(), now_s)
     }
 
     fn auth(kind: WebhookAuth, secrets: &[&str]) -> Auth {

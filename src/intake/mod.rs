@@ -98,6 +98,7 @@ impl Intake {
     }
 
     /// Takes new secrets into use, whole; ones that cannot be used leave the old ones in force.
+    #[expect(clippy::needless_pass_by_value, reason = "the caller has no use for them afterwards")]
     pub fn replace_secrets(&self, secrets: Vec<Secret>) {
         match Auth::new(self.webhook.auth_kind, &secrets) {
             Ok(auth) => {
@@ -157,7 +158,7 @@ struct Webhook {
 }
 
 impl Handler for Webhook {
-    fn admit(&self, head: &Head<'_>) -> Result<Admit, Reply> {
+    fn admit(&self, head: Head<'_>) -> Result<Admit, Reply> {
         if head.path() == HEALTH_PATH {
             return match head.method() {
                 "GET" | "HEAD" => Ok(Admit { max_body_bytes: 0, needs_length: false }),
@@ -177,7 +178,7 @@ impl Handler for Webhook {
         Ok(Admit { max_body_bytes: self.max_body_bytes, needs_length: true })
     }
 
-    fn serve(&self, head: &Head<'_>, body: &[u8]) -> Served {
+    fn serve(&self, head: Head<'_>, body: &[u8]) -> Served {
         if head.path() == HEALTH_PATH {
             return Served::Reply(self.health());
         }
@@ -248,7 +249,7 @@ fn submit(call: CallResult, key: Option<DedupeKey>, keep: &KeepFn, responder: Re
 }
 
 /// The idempotency key (contract section 6).
-fn key_of(head: &Head<'_>, call: &CallResult) -> Option<DedupeKey> {
+fn key_of(head: Head<'_>, call: &CallResult) -> Option<DedupeKey> {
     let given = KEY_HEADERS.into_iter().filter_map(|name| head.first(name)).find(|value| !value.is_empty());
     given.map(DedupeKey::from_header).or_else(|| DedupeKey::from_content(call))
 }

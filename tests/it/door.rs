@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use dispod::config::{Listen, WebhookConfig};
 use dispod::health::Health;
 use dispod::intake::Intake;
@@ -72,17 +72,12 @@ pub fn open_on(listener: Bound, config: &WebhookConfig, queue: usize) -> Door {
         std::thread::spawn(move || keep_all(&submissions, &end, &kept, &held, &answer))
     };
     let (metrics, health) = (Arc::new(Metrics::default()), Arc::new(Health::default()));
-    let intake = Intake::start(
-        listener,
-        config,
-        Arc::new(move |submission| {
-            sender.try_send(submission).map_err(crossbeam_channel::TrySendError::into_inner)
-        }),
-        Arc::clone(&health),
-        Arc::clone(&metrics),
-        Arc::new(move |why| fail.send(why).unwrap()),
-    )
-    .unwrap();
+    #[expect(clippy::result_large_err, reason = "a submission given back is the submission")]
+    let keep = move |submission| sender.try_send(submission).map_err(TrySendError::into_inner);
+    let failed = move |why| fail.send(why).unwrap();
+    let (for_metrics, for_health) = (Arc::clone(&metrics), Arc::clone(&health));
+    let intake =
+        Intake::start(listener, config, Arc::new(keep), for_health, for_metrics, Arc::new(failed)).unwrap();
     Door { intake, metrics, health, failures, kept, held, answer, keeper, ended }
 }
 
@@ -248,10 +243,4 @@ pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "never came to be: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-/// Threads and descriptors of this process.
-pub fn footprint() -> (usize, usize) {
-    let count = |path| std::fs::read_dir(path).unwrap().count();
-    (count("/proc/self/task"), count("/proc/self/fd"))
 }

@@ -1,5 +1,5 @@
 //! The guard: looks at the server's sockets from outside and keeps what tiny_http does not: deadlines, limits,
-//! an accept thread that lives. Asleep while there is no connection.
+//! an accept thread that lives. It looks rarely while nothing happens.
 
 use std::collections::HashSet;
 use std::os::fd::AsFd;
@@ -18,14 +18,19 @@ use crate::error::Error;
 
 mod sockets;
 mod table;
+#[cfg(test)]
+mod table_tests;
 
 use sockets::{Seen, Sockets};
 use table::{Plan, Table};
 
 /// Between looks while connections come, go or are being ended.
 const LIVELY: Duration = Duration::from_millis(100);
-/// Between looks while connections just are. Every deadline is kept to within this.
+/// Between looks while connections just are.
 const CALM: Duration = Duration::from_millis(500);
+/// Between looks while there is no connection. A new one mostly wakes the guard, but not when the accept thread
+/// was faster (`poll` then finds nothing and sleeps on). Every deadline is kept to within this.
+const QUIET: Duration = Duration::from_secs(1);
 /// Between looks at least, however often the bell rings.
 const BREATH: Duration = Duration::from_millis(25);
 /// Between attempts to repair the accept thread.
@@ -66,11 +71,11 @@ struct Guard {
 
 impl Guard {
     fn run(&mut self) {
-        let mut pause = None;
+        let mut pause = QUIET;
         while !self.shared.ending.load(Relaxed) {
             self.wait(pause);
             // Without a listing there is nothing to go by; the next one may succeed.
-            pause = self.look().map_or(Some(CALM), |plan| self.pause_after(&plan));
+            pause = self.look().map_or(CALM, |plan| self.pause_after(&plan));
         }
         self.end_all();
         for (acceptor, _) in &self.old {
@@ -80,12 +85,12 @@ impl Guard {
     }
 
     /// Waits for the bell, for a new connection while nothing is going on, and at most for `pause`.
-    fn wait(&self, pause: Option<Duration>) {
+    fn wait(&self, pause: Duration) {
         let mut awaited = vec![PollFd::new(&self.shared.guard_bell, PollFlags::IN)];
-        if pause != Some(LIVELY) && !self.shared.is_closing() {
+        if pause != LIVELY && !self.shared.is_closing() {
             awaited.push(PollFd::new(&self.shared.bound, PollFlags::IN));
         }
-        let timeout = pause.and_then(|pause| Timespec::try_from(pause).ok());
+        let timeout = Timespec::try_from(pause).ok();
         // An interrupted wait is a short one.
         let _ = poll(&mut awaited, timeout.as_ref());
         let _ = rustix::io::read(&self.shared.guard_bell, &mut [0; 8]);
@@ -93,14 +98,14 @@ impl Guard {
         std::thread::sleep(BREATH);
     }
 
-    fn pause_after(&self, plan: &Plan) -> Option<Duration> {
+    fn pause_after(&self, plan: &Plan) -> Duration {
         let half = self.shared.limits.max_connections / 2;
         if plan.lively || plan.open > half {
-            Some(LIVELY)
-        } else if self.table.is_empty() && self.shared.lot.len() == 0 && self.old.is_empty() {
-            None
+            LIVELY
+        } else if self.table.is_empty() {
+            QUIET
         } else {
-            Some(CALM)
+            CALM
         }
     }
 
@@ -215,8 +220,8 @@ impl Guard {
 
     /// Ends every connection: first lets the answers out, then cuts off what is left.
     fn end_all(&mut self) {
-        let deadline = Instant::now() + END_CONNECTIONS_WAIT;
-        let half_time = deadline - END_CONNECTIONS_WAIT / 2;
+        let half_time = Instant::now() + END_CONNECTIONS_WAIT / 2;
+        let deadline = half_time + END_CONNECTIONS_WAIT / 2;
         loop {
             let now = Instant::now();
             let Some(plan) = self.look() else { return };

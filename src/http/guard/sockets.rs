@@ -24,6 +24,8 @@ use rustix::path::DecInt;
 pub(super) struct Seen {
     /// Unique for the life of the kernel (`SO_COOKIE`).
     pub cookie: u64,
+    /// Its inode, the same for all its descriptors.
+    pub inode: u64,
     /// One of its descriptors.
     pub fd: RawFd,
     /// The client, over TCP.
@@ -90,9 +92,11 @@ impl Sockets {
             let Some(inode) = self.socket_inode(fd) else { continue };
             if inode == self.listener.0 {
                 listing.listeners += 1;
-            } else if inodes.insert(inode)
-                && let Some(seen) = self.with(fd, |socket, listener| look(socket, fd, listener)).flatten()
+            } else if !inodes.contains(&inode)
+                && let Some(seen) =
+                    self.with(fd, |socket, listener| look(socket, (fd, inode), listener)).flatten()
             {
+                inodes.insert(inode);
                 listing.connections.push(seen);
             }
         }
@@ -100,18 +104,30 @@ impl Sockets {
         Ok(listing)
     }
 
-    /// Shuts a connection down, if it is still the one seen.
+    /// Shuts a connection down, if it is still there.
     pub(super) fn shut(&mut self, seen: &Seen, how: rustix::net::Shutdown) {
-        let shut = |socket: BorrowedFd<'_>, _: &SocketAddrAny| {
-            if sockopt::socket_cookie(socket) == Ok(seen.cookie) {
-                // A connection that is over already needs no end.
-                let _ = rustix::net::shutdown(socket, how);
+        if !self.shut_by(seen.fd, seen, how) && self.read_numbers().is_ok() {
+            // The descriptor was another guard's duplicate, or its number has a new owner.
+            for index in 0..self.numbers.len() {
+                if self.shut_by(self.numbers[index], seen, how) {
+                    break;
+                }
             }
-        };
-        if self.socket_inode(seen.fd).is_some() {
-            self.with(seen.fd, shut);
-            self.release();
         }
+        self.release();
+    }
+
+    /// Shuts what that descriptor stands for, if it is the connection seen.
+    fn shut_by(&mut self, fd: RawFd, seen: &Seen, how: rustix::net::Shutdown) -> bool {
+        self.socket_inode(fd) == Some(seen.inode)
+            && self.with(fd, |socket, _| {
+                let same = sockopt::socket_cookie(socket) == Ok(seen.cookie);
+                if same {
+                    // A connection that is over already needs no end.
+                    let _ = rustix::net::shutdown(socket, how);
+                }
+                same
+            }) == Some(true)
     }
 
     /// How many descriptors could be opened now, counted up to `wanted`.
@@ -164,7 +180,7 @@ impl Sockets {
 }
 
 /// Looks at a socket; `None` when it is no connection of the listener.
-fn look(socket: BorrowedFd<'_>, fd: RawFd, listener: &SocketAddrAny) -> Option<Seen> {
+fn look(socket: BorrowedFd<'_>, (fd, inode): (RawFd, u64), listener: &SocketAddrAny) -> Option<Seen> {
     if !is_of(&getsockname(socket).ok()?, listener) {
         return None;
     }
@@ -176,7 +192,7 @@ fn look(socket: BorrowedFd<'_>, fd: RawFd, listener: &SocketAddrAny) -> Option<S
     let events = polled[0].revents();
     let writable = events.intersects(PollFlags::OUT | PollFlags::HUP | PollFlags::ERR);
     let peer_done = events.intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR);
-    Some(Seen { cookie, fd, peer, unread, writable, peer_done, tcp: tcp_info(socket) })
+    Some(Seen { cookie, inode, fd, peer, unread, writable, peer_done, tcp: tcp_info(socket) })
 }
 
 /// Whether a socket with that local address was accepted by the listener.

@@ -1,0 +1,243 @@
+//! The table's rules, one by one, on a clock of the tests' own.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::super::Limits;
+use super::super::ledger::Standing;
+use super::sockets::{Seen, Tcp};
+use super::table::{Plan, Table};
+
+const LIMITS: Limits = Limits {
+    max_connections: 3,
+    read_timeout: Duration::from_secs(10),
+    write_timeout: Duration::from_secs(8),
+    idle_timeout: Duration::from_secs(60),
+    max_body_bytes: 1000,
+};
+const HEAD_MAX_BYTES: usize = 500;
+
+/// A table and connections that change between looks, half a second apart.
+struct World {
+    table: Table,
+    now: Instant,
+    connections: Vec<Seen>,
+    standing: Standing,
+}
+
+impl World {
+    fn new(connections: usize) -> Self {
+        let seen = |index: usize| Seen {
+            cookie: index as u64 + 1,
+            inode: 0,
+            fd: 0,
+            peer: Some(SocketAddr::from(([127, 0, 0, 1], 1000 + u16::try_from(index).unwrap()))),
+            unread: 0,
+            writable: true,
+            peer_done: false,
+            tcp: Some(Tcp::default()),
+        };
+        Self {
+            table: Table::new(LIMITS, HEAD_MAX_BYTES),
+            now: Instant::now(),
+            connections: (0..connections).map(seen).collect(),
+            standing: Standing::default(),
+        }
+    }
+
+    fn one() -> Self {
+        Self::new(1)
+    }
+
+    fn tcp(&mut self) -> &mut Tcp {
+        self.connections[0].tcp.as_mut().unwrap()
+    }
+
+    fn receive(&mut self, bytes: u64) {
+        self.tcp().received += bytes;
+        self.tcp().received_last = true;
+    }
+
+    fn answer(&mut self) {
+        self.tcp().sent += 150;
+        self.tcp().received_last = false;
+    }
+
+    fn look(&mut self) -> Plan {
+        self.now += Duration::from_millis(500);
+        let standing = self.standing;
+        self.table.look(self.now, self.connections.clone(), |_| standing)
+    }
+
+    /// Looks, with something done before each look, until a connection is told to end; gives how long that took.
+    fn until_told(&mut self, mut before: impl FnMut(&mut Self)) -> Duration {
+        let start = self.now;
+        loop {
+            before(self);
+            let plan = self.look();
+            assert!(plan.cut.is_empty(), "cut off without a word");
+            if !plan.tell.is_empty() {
+                return self.now - start;
+            }
+            assert!(self.now - start < Duration::from_secs(1000), "never told to end");
+        }
+    }
+}
+
+fn about(took: Duration, expected: Duration) -> bool {
+    took >= expected && took <= expected + Duration::from_secs(1)
+}
+
+#[test]
+fn who_sends_nothing_has_the_time_of_a_request() {
+    assert!(about(World::one().until_told(|_| {}), LIMITS.read_timeout));
+}
+
+#[test]
+fn a_drip_has_the_time_of_a_request() {
+    assert!(about(World::one().until_told(|world| world.receive(1)), LIMITS.read_timeout));
+}
+
+#[test]
+fn after_an_answer_a_connection_may_be_idle() {
+    let mut world = World::one();
+    world.receive(100);
+    world.look();
+    world.answer();
+    assert!(about(world.until_told(|_| {}), LIMITS.idle_timeout));
+}
+
+#[test]
+fn a_request_begun_behind_another_has_its_own_time() {
+    let mut world = World::one();
+    for _ in 0..30 {
+        // An answer between any two looks, and each time the next request already begun: busy, not slow.
+        world.receive(100);
+        world.answer();
+        world.receive(10);
+        assert!(world.look().tell.is_empty());
+    }
+    // It was begun before the last look.
+    assert!(about(world.until_told(|_| {}) + Duration::from_millis(500), LIMITS.read_timeout));
+}
+
+#[test]
+fn while_it_waits_for_us_its_time_stands_still() {
+    let mut world = World::one();
+    world.receive(100);
+    world.standing.waiting = true;
+    for _ in 0..500 {
+        assert!(world.look().tell.is_empty());
+    }
+    world.standing.waiting = false;
+    world.answer();
+    assert!(about(world.until_told(|_| {}), LIMITS.idle_timeout));
+}
+
+#[test]
+fn more_bytes_than_any_request_has_end_it() {
+    let mut world = World::one();
+    world.receive(1500);
+    assert!(world.look().tell.is_empty());
+    world.receive(1);
+    assert_eq!(world.look().tell.len(), 1);
+    // Answered ones do not count.
+    let mut world = World::one();
+    for _ in 0..100 {
+        world.receive(1400);
+        world.answer();
+        assert!(world.look().tell.is_empty());
+    }
+}
+
+#[test]
+fn who_does_not_read_is_cut_off() {
+    let mut world = World::one();
+    world.receive(100);
+    world.answer();
+    world.connections[0].writable = false;
+    let start = world.now;
+    while world.look().cut.is_empty() {
+        assert!(world.now - start < Duration::from_secs(20));
+    }
+    assert!(about(world.now - start, LIMITS.write_timeout));
+}
+
+#[test]
+fn one_told_to_end_is_cut_off_and_then_counted_as_stuck() {
+    let mut world = World::one();
+    world.standing.condemned = true;
+    let plan = world.look();
+    assert_eq!((plan.tell.len(), plan.shed), (1, 0));
+    // As long as an answer is due to it, it gets the time to read it.
+    world.standing.waiting = true;
+    for _ in 0..10 {
+        assert!(world.look().cut.is_empty());
+    }
+    world.standing.waiting = false;
+    assert_eq!(world.look().cut.len(), 1);
+    assert!(world.table.is_over(world.connections[0].peer.unwrap()));
+    for _ in 0..3 {
+        assert!(world.look().stuck.is_empty());
+    }
+    assert_eq!(world.look().stuck.len(), 1);
+    world.connections.clear();
+    assert!(world.look().stuck.is_empty());
+    world.look();
+    assert!(world.table.is_empty());
+}
+
+#[test]
+fn one_that_cannot_be_sent_to_is_cut_off_at_once() {
+    let mut world = World::one();
+    world.standing.broken = true;
+    assert_eq!(world.look().cut.len(), 1);
+}
+
+#[test]
+fn above_the_limit_the_longest_idle_go_first_and_requests_last() {
+    let mut world = World::new(2);
+    world.connections[0].tcp.as_mut().unwrap().received = 10;
+    world.look();
+    let more = World::new(5).connections;
+    world.connections.extend_from_slice(&more[2..]);
+    let plan = world.look();
+    let told: Vec<_> = plan.tell.iter().map(|seen| seen.cookie).collect();
+    assert_eq!((told.len(), plan.shed, plan.open), (2, 2, 5));
+    assert_eq!(told[0], 2, "the older of the idle ones");
+    assert!(!told.contains(&1), "one with a request in progress");
+    assert_eq!(world.look().open, 3);
+}
+
+#[test]
+fn stranded_connections_are_pulsed_until_somebody_reads() {
+    let mut world = World::one();
+    assert_eq!(world.look().stranded, 0, "it may just have come");
+    assert_eq!(world.look().stranded, 1, "silent or stranded: one pulse tells");
+    assert_eq!(world.look().stranded, 0);
+    world.receive(100);
+    world.connections[0].unread = 100;
+    assert_eq!(world.look().stranded, 1);
+    assert_eq!(world.look().stranded, 1);
+    world.connections[0].unread = 0;
+    assert_eq!(world.look().stranded, 0);
+}
+
+#[test]
+fn a_unix_connection_has_a_life_in_all() {
+    let mut world = World::one();
+    world.connections[0].tcp = None;
+    world.connections[0].peer = None;
+    assert!(about(world.until_told(|_| {}), LIMITS.read_timeout + LIMITS.idle_timeout));
+}
+
+#[test]
+fn one_missed_look_is_no_new_connection() {
+    let mut world = World::one();
+    let took = world.until_told(|world| {
+        let seen = std::mem::take(&mut world.connections);
+        world.look();
+        world.connections = seen;
+    });
+    assert!(about(took, LIMITS.read_timeout));
+}
