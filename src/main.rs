@@ -5,7 +5,13 @@ use std::process::ExitCode;
 use clap::Parser;
 use dispod::cli::Cli;
 
+#[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
+#[expect(unsafe_code, reason = "one call into glibc that nothing safe wraps")]
+mod nss;
+
 fn main() -> ExitCode {
+    #[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
+    nss::use_files_and_dns();
     match Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,5 +1,6 @@
 //! The commands, one file each: parse, call, exit status; nothing clever.
 
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -8,8 +9,10 @@ use crate::error::Error;
 
 mod check;
 mod demo;
+mod proxy;
 mod sandbox;
 mod serve;
+mod unit;
 
 /// The disposition daemon for NICE CXone Outbound: a 200 means kept, and kept means delivered or dead with a reason.
 #[derive(Parser)]
@@ -25,10 +28,14 @@ enum Command {
     Check(check::Args),
     /// Show the whole job on this machine, without credentials or network.
     Demo(demo::Args),
+    /// Print the configuration of a proxy that goes in front of the webhook.
+    Proxy(proxy::Args),
     /// Run a stand-in CXone for tests: token endpoint and Contact API.
     Sandbox(sandbox::Args),
     /// Run the daemon.
     Serve(serve::Args),
+    /// Print the hardened systemd unit.
+    Unit(unit::Args),
 }
 
 /// Where the configuration is; shared by every command that needs one.
@@ -48,8 +55,21 @@ impl Cli {
         match self.command {
             Command::Check(args) => check::run(&args),
             Command::Demo(args) => demo::run(&args),
+            Command::Proxy(args) => proxy::run(&args),
             Command::Sandbox(args) => sandbox::run(&args),
             Command::Serve(args) => serve::run(&args),
+            Command::Unit(args) => unit::run(&args),
         }
+    }
+}
+
+/// Writes a result to standard output; a reader that has seen enough (`| head`) is no error.
+fn print(text: &str) -> Result<(), Error> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Error::failed(format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
     }
 }

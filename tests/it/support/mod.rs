@@ -4,6 +4,7 @@
 pub mod daemon;
 pub mod http;
 pub mod stub;
+pub mod tools;
 
 use std::time::{Duration, Instant};
 
