@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 
+use crate::admin::{Admin, Sources};
+use crate::clock;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::error::Error;
@@ -19,6 +21,8 @@ use crate::rooms::Failed;
 use crate::store::Store;
 use crate::subscribers::Subscribers;
 
+/// Permissions of the admin listener's Unix socket: whoever may open it may retry and drop dead letters.
+const ADMIN_SOCKET_MODE: u32 = 0o600;
 /// Reasons to end that may wait to be read; one is enough.
 const FAILURES_MAX: usize = 16;
 
@@ -35,6 +39,7 @@ struct Parts {
     subscribers: Subscribers,
     grace: Duration,
     intake: Intake,
+    admin: Option<Admin>,
 }
 
 impl Daemon {
@@ -43,6 +48,7 @@ impl Daemon {
     /// # Errors
     /// The store cannot be used or is held by another process, a listener cannot be bound, a thread cannot be had.
     pub fn start(config: &Config) -> Result<Self, Error> {
+        let started_ms = clock::now_ms();
         let (report, failures) = bounded::<String>(FAILURES_MAX);
         let failed: Failed = Arc::new(move |why| {
             let _ = report.try_send(why);
@@ -50,11 +56,17 @@ impl Daemon {
         let health = Arc::new(Health::default());
         let metrics = Arc::new(Metrics::default());
         let store = Store::open(&config.store)?;
-        let listener = match HandedOver::take()?.webhook {
+        let handed_over = HandedOver::take()?;
+        let webhook = match handed_over.webhook {
             Some(listener) => listener,
             None => Bound::bind(&config.webhook.listen, config.webhook.socket_mode)?,
         };
-        let webhook_address = listener.to_string();
+        let admin = match (handed_over.admin, &config.admin.listen) {
+            (Some(listener), _) => Some(listener),
+            (None, Some(listen)) => Some(Bound::bind(listen, ADMIN_SOCKET_MODE)?),
+            (None, None) => None,
+        };
+        let webhook_address = format!("{webhook}{}", config.webhook.path);
         let store_id = store.store_id().to_owned();
         let engine = Engine::start(config, store, &health, &metrics, &failed)?;
         let subscribers = Subscribers::start(config, &store_id, engine.orders(), &metrics, &failed)?;
@@ -64,15 +76,26 @@ impl Daemon {
             submit.try_send(submission).map_err(crossbeam_channel::TrySendError::into_inner)
         });
         let intake = Intake::start(
-            listener,
+            webhook,
             &config.webhook,
             keep,
             Arc::clone(&health),
             Arc::clone(&metrics),
-            failed,
+            Arc::clone(&failed),
         )?;
-        log::info!("webhook listening on {webhook_address}{}", config.webhook.path);
-        let parts = Parts { engine, subscribers, grace: config.delivery.shutdown_grace, intake };
+        log::info!("webhook listening on {webhook_address}");
+        let sources = Sources {
+            metrics: Arc::clone(&metrics),
+            health: Arc::clone(&health),
+            bus: Arc::clone(engine.bus()),
+            cxone: Arc::clone(engine.cxone()),
+            orders: engine.orders().clone(),
+            store_dir: config.store.dir.clone(),
+            webhook_address,
+            started_ms,
+        };
+        let admin = admin.map(|listener| Admin::start(listener, sources, failed)).transpose()?;
+        let parts = Parts { engine, subscribers, grace: config.delivery.shutdown_grace, intake, admin };
         Ok(Self { parts: Some(parts), health, metrics, failures })
     }
 
@@ -84,6 +107,12 @@ impl Daemon {
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.parts().and_then(|parts| parts.intake.local_addr())
+    }
+
+    /// The address of the admin listener; `None` when it is off or a Unix socket.
+    #[must_use]
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.parts().and_then(|parts| parts.admin.as_ref()).and_then(Admin::local_addr)
     }
 
     /// Outcomes of a severity from now on, on a channel of [`crate::bus::CAPACITY`]; when it is full, outcomes are
@@ -141,7 +170,7 @@ impl Daemon {
     }
 
     fn stop(&mut self) {
-        let Some(Parts { engine, subscribers, grace, intake }) = self.parts.take() else { return };
+        let Some(Parts { engine, subscribers, grace, intake, admin }) = self.parts.take() else { return };
         let deadline = Instant::now() + grace;
         self.health.set_stopping();
         intake.stop_taking();
@@ -149,6 +178,10 @@ impl Daemon {
         subscribers.wind_down();
         intake.stop();
         subscribers.stop(deadline);
+        // Until now, so that an operator can watch the stop.
+        if let Some(admin) = admin {
+            admin.stop();
+        }
         engine.stop();
     }
 }

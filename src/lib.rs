@@ -64,7 +64,7 @@
 //! |---|---|---|
 //! | process | `main.rs`, [`cli`] | parse, call, exit status |
 //! | assembly | [`engine`], [`daemon`], [`sandbox`] | builds channels, starts, joins |
-//! | rooms | [`intake`], [`keeper`], [`dispatch`], [`worker`] | one loop each, own their state |
+//! | rooms | [`intake`], [`keeper`], [`dispatch`], [`worker`], [`subscribers`], [`admin`] | one loop each, own their state |
 //! | messages | [`flow`], [`settle`] | what rooms say to each other |
 //! | doors | [`http`], [`listener`], [`store`], [`cxone`], [`bus`], [`notify`], [`rooms`], ... | one outside thing each |
 //! | facts | [`event`], [`disposition`], [`verdict`], [`backoff`], [`config`], [`error`], ... | no threads, no network |
@@ -74,6 +74,7 @@
 //! [`Daemon`] is the whole of it for an embedder: start it with a [`Config`], subscribe by [`Severity`], shut it
 //! down. No type of `tiny_http`, `ureq` or `rusqlite` is part of that interface.
 
+pub mod admin;
 pub mod backoff;
 pub mod bus;
 pub mod cli;

@@ -37,7 +37,7 @@ impl Cxone {
         self.tokens.replace_credentials(config);
     }
 
-    /// When the token in hand will be refreshed, Unix ms, if there is one.
+    /// When the token in hand will be refreshed, Unix ms, if there is one; does not wait for one being fetched.
     #[must_use]
     pub fn token_refresh_ms(&self) -> Option<i64> {
         self.tokens.refresh_ms()

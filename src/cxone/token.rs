@@ -1,6 +1,6 @@
 //! The token: behind a mutex, fetched by one worker at a time while the others wait for the same one.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -78,8 +78,14 @@ impl Tokens {
         state.failed = None;
     }
 
+    /// `None` also while a token is being fetched: who asks must not wait for that.
     pub(super) fn refresh_ms(&self) -> Option<i64> {
-        self.lock().current.as_ref().map(|token| token.refresh_ms)
+        let state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(state)) => state.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        state.current.as_ref().map(|token| token.refresh_ms)
     }
 
     /// The token to use now, fetched if need be.

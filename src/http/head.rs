@@ -35,6 +35,13 @@ impl<'a> Head<'a> {
         path_of(self.request.url())
     }
 
+    /// What follows the first `?` of the target, up to a `#`.
+    #[must_use]
+    pub fn query(&self) -> Option<&'a str> {
+        let target = self.request.url().split('#').next()?;
+        target.split_once('?').map(|(_, query)| query)
+    }
+
     /// The values of all headers of that name, in order.
     pub fn all(&self, name: &'static str) -> impl Iterator<Item = &'a str> {
         self.request.headers().iter().filter(move |h| h.field.equiv(name)).map(|h| h.value.as_str())

@@ -34,6 +34,8 @@ pub(super) struct Peer {
     waiting: AtomicUsize,
     condemned: AtomicBool,
     broken: AtomicBool,
+    /// Its answer goes on until one of us ends the connection.
+    streaming: AtomicBool,
     condemned_at: Mutex<Option<Instant>>,
 }
 
@@ -71,6 +73,10 @@ impl Ledger {
         let (in_all, of_peer) = (self.waiting.load(Relaxed), ticket.peer.waiting.load(Relaxed));
         if of_peer > PIPELINE_MAX || (in_all > WAITING_MAX && of_peer > PIPELINE_FAIR) {
             ticket.condemn();
+        }
+        if ticket.peer.streaming.load(Relaxed) {
+            // Its answer would have to wait for the end of the stream, and hold up others meanwhile.
+            ticket.set_broken();
         }
         ticket
     }
@@ -138,6 +144,13 @@ impl Ticket {
     /// Whether nothing more is taken from this connection.
     pub(super) fn is_condemned(&self) -> bool {
         self.peer.condemned.load(Relaxed)
+    }
+
+    /// The answer has no end of its own: a further request on this connection ends it.
+    pub(super) fn set_streaming(&self) {
+        if !self.nameless {
+            self.peer.streaming.store(true, Relaxed);
+        }
     }
 
     /// Part of an answer was lost: whatever followed would be taken for its rest.
@@ -213,6 +226,17 @@ mod tests {
             Standing { waiting: true, condemned: true, broken: false }
         );
         assert!(!ledger.open(Some(addr(2))).is_condemned());
+    }
+
+    #[test]
+    fn a_further_request_ends_a_stream() {
+        let ledger = Ledger::default();
+        let ticket = ledger.open(Some(addr(1)));
+        ticket.set_streaming();
+        assert!(!ticket.is_condemned() && !ticket.is_broken());
+        assert!(!ledger.open(Some(addr(2))).is_condemned());
+        assert!(ledger.open(Some(addr(1))).is_condemned());
+        assert!(ticket.is_broken());
     }
 
     #[test]

@@ -35,11 +35,13 @@ mod lot;
 mod probe;
 mod reply;
 mod responder;
+mod stream;
 
 pub use head::Head;
 pub use jobs::Job;
 pub use reply::Reply;
 pub use responder::Responder;
+pub use stream::Stream;
 
 use jobs::Jobs;
 use lane::Lane;

@@ -10,6 +10,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub struct Reply {
     status: u16,
     text: Cow<'static, str>,
+    /// Of a text that is not to be put into words of JSON.
+    content_type: Option<&'static str>,
+    fields: &'static str,
     allow: Option<&'static str>,
     retry_after_s: Option<u32>,
     close: bool,
@@ -19,13 +22,30 @@ impl Reply {
     /// A status and its text.
     #[must_use]
     pub const fn new(status: u16, text: &'static str) -> Self {
-        Self { status, text: Cow::Borrowed(text), allow: None, retry_after_s: None, close: false }
+        Self::of(status, Cow::Borrowed(text), None)
     }
 
     /// A status and a text made for the occasion.
     #[must_use]
     pub const fn with_text(status: u16, text: String) -> Self {
-        Self { status, text: Cow::Owned(text), allow: None, retry_after_s: None, close: false }
+        Self::of(status, Cow::Owned(text), None)
+    }
+
+    /// A status and a body of that type, sent as it is whatever `Accept` says.
+    #[must_use]
+    pub fn content(status: u16, content_type: &'static str, body: impl Into<Cow<'static, str>>) -> Self {
+        Self::of(status, body.into(), Some(content_type))
+    }
+
+    const fn of(status: u16, text: Cow<'static, str>, content_type: Option<&'static str>) -> Self {
+        Self { status, text, content_type, fields: "", allow: None, retry_after_s: None, close: false }
+    }
+
+    /// With these header lines, each ended by CR LF.
+    #[must_use]
+    pub fn fields(mut self, lines: &'static str) -> Self {
+        self.fields = lines;
+        self
     }
 
     /// With an `Allow` header (RFC 9110 section 15.5.6).
@@ -63,7 +83,7 @@ impl Reply {
 
     /// The body in the form asked for (contract section 4).
     fn body(&self, json: bool) -> Cow<'_, str> {
-        if !json {
+        if !json || self.content_type.is_some() {
             return Cow::Borrowed(&self.text);
         }
         Cow::Owned(if self.status < 400 {
@@ -77,11 +97,9 @@ impl Reply {
     #[must_use]
     pub(super) fn render(&self, form: Form) -> Vec<u8> {
         let body = self.body(form.json);
-        let mut message = String::with_capacity(256);
-        let _ = write!(message, "HTTP/1.1 {} {}\r\nDate: ", self.status, reason(self.status));
-        push_date(&mut message);
-        message.push_str("\r\n");
-        self.push_lines(&mut message, form, body.len());
+        let mut message = String::with_capacity(256 + body.len());
+        self.push_start(&mut message);
+        self.push_lines(&mut message, form, Some(body.len()));
         message.push_str("\r\n");
         if !form.head {
             message.push_str(&body);
@@ -89,11 +107,32 @@ impl Reply {
         message.into_bytes()
     }
 
-    /// The header lines that depend on the reply.
-    fn push_lines(&self, head: &mut String, form: Form, length: usize) {
-        let content_type = if form.json { "application/json" } else { "text/plain; charset=utf-8" };
+    /// Status line, headers and the beginning of a body that ends with the connection.
+    #[must_use]
+    pub(super) fn render_open(&self) -> Vec<u8> {
+        let mut message = String::with_capacity(256);
+        self.push_start(&mut message);
+        self.push_lines(&mut message, Form { then: Then::Close, ..Form::default() }, None);
+        message.push_str("\r\n");
+        message.push_str(&self.text);
+        message.into_bytes()
+    }
+
+    fn push_start(&self, head: &mut String) {
         // Writing to a string cannot fail.
-        let _ = write!(head, "Content-Type: {content_type}\r\nContent-Length: {length}\r\n");
+        let _ = write!(head, "HTTP/1.1 {} {}\r\nDate: ", self.status, reason(self.status));
+        push_date(head);
+        head.push_str("\r\n");
+    }
+
+    /// The header lines that depend on the reply.
+    fn push_lines(&self, head: &mut String, form: Form, length: Option<usize>) {
+        let text_type = if form.json { "application/json" } else { "text/plain; charset=utf-8" };
+        let _ = write!(head, "Content-Type: {}\r\n", self.content_type.unwrap_or(text_type));
+        if let Some(length) = length {
+            let _ = write!(head, "Content-Length: {length}\r\n");
+        }
+        head.push_str(self.fields);
         if let Some(methods) = self.allow {
             let _ = write!(head, "Allow: {methods}\r\n");
         }
@@ -116,7 +155,7 @@ impl Reply {
     pub(super) fn last_lines_and_body(&self, form: Form) -> (String, String) {
         let body = self.body(form.json);
         let mut lines = String::with_capacity(128);
-        self.push_lines(&mut lines, Form { then: Then::Close, ..form }, body.len());
+        self.push_lines(&mut lines, Form { then: Then::Close, ..form }, Some(body.len()));
         lines.truncate(lines.trim_end().len());
         (lines, if form.head { String::new() } else { body.into_owned() })
     }
@@ -151,11 +190,14 @@ fn reason(status: u16) -> &'static str {
         200 => "OK",
         400 => "Bad Request",
         401 => "Unauthorized",
+        403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
         411 => "Length Required",
         413 => "Payload Too Large",
+        421 => "Misdirected Request",
         431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
         503 => "Service Unavailable",
         _ => "",
     }
@@ -201,6 +243,19 @@ mod tests {
         assert!(text(&Reply::new(200, "Received"), json).ends_with("\r\n\r\n{\"status\":\"received\"}"));
         let odd = Reply::with_text(400, "Invalid \"x\"".to_owned());
         assert!(text(&odd, json).ends_with("\r\n\r\n{\"error\":\"Invalid \\\"x\\\"\"}"));
+    }
+
+    #[test]
+    fn content_keeps_its_type_whatever_is_asked_for() {
+        let json = Form { json: true, ..Form::default() };
+        let page = Reply::content(200, "text/html", "<p>").fields("X-A: b\r\n");
+        let page = text(&page, json);
+        assert!(page.contains("\r\nContent-Type: text/html\r\nContent-Length: 3\r\nX-A: b\r\n"), "{page}");
+        assert!(page.ends_with("\r\n\r\n<p>"), "{page}");
+        let open = Reply::content(200, "text/event-stream", ":\n").render_open();
+        let open = String::from_utf8(open).unwrap();
+        assert!(!open.contains("Content-Length"), "{open}");
+        assert!(open.ends_with("\r\nConnection: close\r\n\r\n:\n"), "{open}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::Shared;
 use super::head::Head;
 use super::ledger::Ticket;
 use super::reply::{Form, Reply, Then};
+use super::stream::Stream;
 
 /// Seconds for `Retry-After` when a request is let go unanswered.
 const LET_GO_RETRY_AFTER_S: u32 = 5;
@@ -68,6 +69,21 @@ impl Responder {
         }
     }
 
+    /// Says that the answer will be a stream, before another request of the connection is looked at.
+    pub fn will_stream(&self) {
+        if let Some(pending) = &self.0 {
+            pending.ticket.set_streaming();
+        }
+    }
+
+    /// Begins an answer announced by [`Responder::will_stream`], which goes on until the stream is dropped;
+    /// `reply`'s text is its beginning. Waits like [`Responder::send`], on this thread whatever the socket. The
+    /// answer to HEAD ends with the head.
+    #[must_use]
+    pub fn stream(mut self, reply: &Reply) -> Option<Stream> {
+        self.0.take().and_then(|pending| pending.stream(reply))
+    }
+
     /// As [`Responder::send`], on this thread whatever the socket.
     pub(super) fn write(mut self, reply: &Reply) {
         if let Some(pending) = self.0.take() {
@@ -86,18 +102,34 @@ impl Drop for Responder {
     }
 }
 
+impl Way {
+    fn into_writer(self) -> Box<dyn Write + Send> {
+        match self {
+            Self::Writer(writer) => writer,
+            // Its body was read to the end, so letting it go does not wait for the client.
+            Self::Request(request) => request.into_writer(),
+        }
+    }
+}
+
 impl Pending {
+    fn stream(self, reply: &Reply) -> Option<Stream> {
+        if self.form.head || self.shared.is_closing() {
+            self.write(reply);
+            return None;
+        }
+        self.shared.handler.replied(reply.status());
+        let mut stream = Stream::new(self.way.into_writer(), self.ticket, self.shared);
+        stream.send(&reply.render_open()).then_some(stream)
+    }
+
     fn write(self, reply: &Reply) {
         let closing = reply.closes() || self.shared.is_closing();
         let then = if closing { Then::Close } else { self.form.then };
         let form = Form { then, ..self.form };
         let bytes = reply.render(form);
         self.shared.handler.replied(reply.status());
-        let mut writer = match self.way {
-            Way::Writer(writer) => writer,
-            // Its body was read to the end, so letting it go does not wait for the client.
-            Way::Request(request) => request.into_writer(),
-        };
+        let mut writer = self.way.into_writer();
         if !self.ticket.is_broken() && writer.write_all(&bytes).and_then(|()| writer.flush()).is_err() {
             self.ticket.set_broken();
             self.shared.condemn(&self.ticket);

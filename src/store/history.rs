@@ -14,7 +14,7 @@ use crate::event::Severity;
 
 /// A reader of the store; sees what was committed when each call began.
 pub struct History {
-    connection: Connection,
+    pub(super) connection: Connection,
 }
 
 /// Which events to read.

@@ -23,6 +23,7 @@ mod history;
 mod lock;
 mod open;
 mod outbox;
+mod pages;
 mod row;
 mod schema;
 mod write;
@@ -39,6 +40,7 @@ use crate::event::{KeptEvent, Severity};
 pub use checkpoint::Checkpointer;
 pub use history::{CodeCount, Filter, History};
 pub use outbox::{OutboxRow, SubscriberRow};
+pub use pages::{ContactPage, Steps};
 pub use row::{Settled, State, StoredEvent};
 pub use write::{Batch, Kept, NewEvent, Pruned, Step, StepKind};
 

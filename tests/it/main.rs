@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper that cannot go on has failed its test")]
 
+mod admin;
 mod bytes;
 mod catalogue;
 mod child;

@@ -1,6 +1,7 @@
 //! A real nginx, run with the printed configuration, in front of the real daemon: good requests arrive unchanged,
 //! and nothing else arrives.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -67,10 +68,10 @@ impl Site {
     fn request(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
         let mut head = format!("{method} {target} HTTP/1.1\r\nHost: {SERVER_NAME}\r\nConnection: close\r\n");
         for (name, value) in headers {
-            head += &format!("{name}: {value}\r\n");
+            let _ = write!(head, "{name}: {value}\r\n");
         }
         if !body.is_empty() {
-            head += &format!("Content-Length: {}\r\n", body.len());
+            let _ = write!(head, "Content-Length: {}\r\n", body.len());
         }
         let answer = tls::exchange(self.nginx.address, &[head.as_bytes(), b"\r\n", body].concat());
         tls::parse(&answer)

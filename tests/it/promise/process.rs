@@ -59,6 +59,9 @@ fn a_second_process_on_the_same_store_is_told_who_holds_it() {
     wait_updates(&sandbox, 1);
 }
 
+/// Arguments, environment, exit status, and what standard error names.
+type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], i32, &'a str);
+
 #[test]
 fn the_exit_status_says_whose_mistake_it_was() {
     let dir = TempDir::new();
@@ -66,7 +69,6 @@ fn the_exit_status_says_whose_mistake_it_was() {
     std::fs::write(dir.path().join("good.toml"), config_for(&sandbox)).unwrap();
     std::fs::write(dir.path().join("bad.toml"), "[webhook]\nport = 8080\n").unwrap();
     std::fs::write(dir.path().join("file"), "").unwrap();
-    type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], i32, &'a str);
     let cases: [Case<'_>; 12] = [
         (&["serve", "--config", "bad.toml"], &[], 78, "webhook.port"),
         (&["check", "--config", "bad.toml"], &[], 78, "webhook.port"),

@@ -51,8 +51,8 @@ fn an_invalid_file_changes_nothing_and_is_logged_as_an_error() {
     ];
     for (number, (more, named)) in (1..).zip(&mistakes) {
         reload(&daemon, &sandbox, more);
-        let wanted = format!("not reloaded, the old configuration stays in force: dispod.toml");
-        assert!(wait_until(SOON, || daemon.log_count(&wanted) == number), "{more}");
+        let wanted = "not reloaded, the old configuration stays in force: dispod.toml";
+        assert!(wait_until(SOON, || daemon.log_count(wanted) == number), "{more}");
         let line = daemon.wait_for_log(named);
         assert!(line.contains("ERROR") || !line.contains("not reloaded"), "{line}");
         let contact = format!("contact-{number}");

@@ -68,11 +68,11 @@ impl Manager {
         let mut allowed = BTreeSet::new();
         for value in values(&self.unit, "SystemCallFilter") {
             let names: Vec<_> = value.trim_start_matches('~').split(' ').collect();
-            let named = expand(&names);
+            let calls = expand(&names);
             if value.starts_with('~') {
-                allowed.retain(|call| !named.contains(call));
+                allowed.retain(|call| !calls.contains(call));
             } else {
-                allowed.extend(named);
+                allowed.extend(calls);
             }
         }
         assert!(!allowed.contains("mount") && allowed.contains("pwrite64"), "{allowed:?}");

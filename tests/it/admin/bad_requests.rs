@@ -1,0 +1,1 @@
+//! The catalogue of bad requests, at the admin listener.
