@@ -198,6 +198,7 @@ fn gone_disables_until_the_url_changes_and_nothing_is_lost() {
     post(&daemon, 0, 3, MEDIUM);
     daemon.wait_for_log("subscriber crm is disabled: its endpoint said it is gone");
     wait_for_lines(&daemon, "log.jsonl", 3);
+    assert!(daemon.sigterm().success());
     daemon.restart();
     daemon.wait_for_log("subscriber crm is disabled since its endpoint said it is gone");
     post(&daemon, 3, 1, MEDIUM);
