@@ -111,3 +111,8 @@ pub use config::Config;
 pub use daemon::Daemon;
 pub use error::Error;
 pub use event::{CallResult, Outcome, Severity};
+
+/// Has the README's program compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

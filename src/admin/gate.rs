@@ -17,7 +17,7 @@ const MARKER_VALUE: &str = "1";
 
 /// The rule for `Host`.
 pub(super) struct Gate {
-    /// Whether only names of this machine are ours. Elsewhere our names are unknown, and on a Unix socket no browser
+    /// Whether only names of this machine are ours, or such as no public DNS can give away. Elsewhere our names are unknown, and on a Unix socket no browser
     /// can ask.
     loopback: bool,
 }
@@ -37,7 +37,7 @@ impl Gate {
             return Err(Reply::new(400, "More than one Host"));
         }
         match host {
-            Some(host) if self.loopback && !is_loopback(name_of(host)) => {
+            Some(host) if self.loopback && !is_ours(name_of(host)) => {
                 Err(Reply::new(421, "Misdirected request: ask for localhost or a loopback address"))
             }
             _ => Ok(()),
@@ -77,8 +77,9 @@ fn name_of(host: &str) -> &str {
     }
 }
 
-fn is_loopback(name: &str) -> bool {
-    name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+/// A loopback address, or a name without a dot, which is nobody's in the public DNS: a container's, a host's own.
+fn is_ours(name: &str) -> bool {
+    name.parse().map_or(!name.contains(['.', ':', '[']), |ip: IpAddr| ip.is_loopback())
 }
 
 #[cfg(test)]
@@ -87,24 +88,30 @@ mod tests {
 
     #[test]
     fn names_of_this_machine() {
-        for ours in
-            ["localhost", "LocalHost:9090", "127.0.0.1", "127.0.0.1:1", "127.1.2.3:9090", "[::1]", "[::1]:9"]
-        {
-            assert!(is_loopback(name_of(ours)), "{ours}");
+        for ours in [
+            "localhost",
+            "LocalHost:9090",
+            "dispod:9090",
+            "127.0.0.1",
+            "127.0.0.1:1",
+            "127.1.2.3:9090",
+            "[::1]",
+            "[::1]:9",
+        ] {
+            assert!(is_ours(name_of(ours)), "{ours}");
         }
         for theirs in [
-            "",
             "evil.example",
             "evil.example:9090",
             "localhost.evil.example",
             "127.0.0.1.evil.example",
             "10.0.0.1",
             "[::2]:9090",
-            "::1",
             "[::1",
+            "0x7f.1",
             "0.0.0.0",
         ] {
-            assert!(!is_loopback(name_of(theirs)), "{theirs}");
+            assert!(!is_ours(name_of(theirs)), "{theirs}");
         }
     }
 

@@ -15,6 +15,7 @@ mod hostile;
 mod listeners;
 mod promise;
 mod proxy;
+mod readme;
 mod sandbox;
 mod subscribers;
 mod support;
