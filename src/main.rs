@@ -5,13 +5,15 @@ use std::process::ExitCode;
 use clap::Parser;
 use dispod::cli::Cli;
 
-#[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
-#[expect(unsafe_code, reason = "one call into glibc that nothing safe wraps")]
-mod nss;
+#[cfg(target_env = "gnu")]
+#[expect(unsafe_code, reason = "calls into glibc that nothing safe wraps")]
+mod glibc;
 
 fn main() -> ExitCode {
+    #[cfg(target_env = "gnu")]
+    glibc::give_memory_back();
     #[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
-    nss::use_files_and_dns();
+    glibc::use_files_and_dns();
     match Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,6 +1,8 @@
 //! The catalogue of bad requests: raw bytes, how the client ends, and what may come of it. To be sent at the
 //! webhook bare, through a proxy, and at the admin listener.
 
+use std::sync::{Mutex, PoisonError};
+
 use crate::door::{GOOD_BODY, post};
 
 mod heads;
@@ -101,6 +103,21 @@ pub fn all() -> Vec<Case> {
     assert_eq!(names.len(), cases.len(), "two cases have one name");
     assert!(cases.iter().all(|case| case.keeps == 0 || case.proxy_may_mend), "what is good stays good");
     cases
+}
+
+/// Does something with each of them, with so many at once: a server may wait for the rest of one until its deadline.
+pub fn each(cases: &[Case], at_once: usize, act: impl Fn(&Case) + Sync) {
+    let queue = Mutex::new(cases.iter());
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    std::thread::scope(|scope| {
+        for _ in 0..at_once {
+            scope.spawn(|| {
+                while let Some(case) = next() {
+                    act(case);
+                }
+            });
+        }
+    });
 }
 
 fn lengths() -> Vec<Case> {
@@ -226,7 +243,8 @@ fn codings() -> Vec<Case> {
             "request behind a control character",
             raw("Content-Length: 0\r\nX: \u{1}\r\n", &smuggled),
             Status(400),
-        ),
+        )
+        .mendable(),
         Case::new("request behind a spaced name", raw("Content-Length : 5\r\n", &smuggled), NoMatter),
     ]
 }

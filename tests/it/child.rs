@@ -37,6 +37,9 @@ impl Process {
             .args(["--exact", "child::serve", "--ignored", "--nocapture"])
             .env(DEADLINE_MS, deadline.as_millis().to_string())
             .env(CONNECTIONS, max_connections.to_string())
+            // As the program itself has it, in `src/glibc.rs`.
+            .env("MALLOC_MMAP_THRESHOLD_", "131072")
+            .env("MALLOC_ARENA_MAX", "2")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

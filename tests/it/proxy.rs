@@ -16,6 +16,7 @@ use crate::support::daemon::{self, Daemon, TempDir, config_for};
 use crate::support::http::Response;
 use crate::support::{SOON, tools, wait_until};
 
+mod catalogue;
 mod tls;
 
 const SERVER_NAME: &str = "dispod.test";
