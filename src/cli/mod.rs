@@ -12,7 +12,9 @@ mod demo;
 mod proxy;
 mod sandbox;
 mod serve;
+mod table;
 mod unit;
+mod when;
 
 /// The disposition daemon for NICE CXone Outbound: a 200 means kept, and kept means delivered or dead with a reason.
 #[derive(Parser)]
