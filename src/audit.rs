@@ -167,9 +167,12 @@ impl MappedBy {
             None => "which is not recorded".to_owned(),
         };
         let (category, severity, number) = (&event.category, event.severity, self.number);
-        let default = if self.by_default { ", the default for a code that is not" } else { "," };
-        let by = if self.by_default { "in" } else { "by" };
-        format!("{category} ({severity}){default} {by} mapping {number}, {since}")
+        if self.by_default {
+            return format!(
+                "{category} ({severity}), the default for a code mapping {number} lacks, {since}"
+            );
+        }
+        format!("{category} ({severity}), by mapping {number}, {since}")
     }
 }
 
