@@ -7,12 +7,19 @@ use clap::{Parser, Subcommand};
 
 use crate::error::Error;
 
+mod audit;
 mod check;
+mod codes;
+mod completions;
 mod demo;
+mod man;
 mod proxy;
+mod records;
 mod sandbox;
 mod serve;
+mod table;
 mod unit;
+mod when;
 
 /// The disposition daemon for NICE CXone Outbound: a 200 means kept, and kept means delivered or dead with a reason.
 #[derive(Parser)]
@@ -24,10 +31,16 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Tell what happened to each event, step by step.
+    Audit(audit::Args),
     /// Validate the configuration, print the effective one, obtain a token.
     Check(check::Args),
+    /// Print a completion script for a shell.
+    Completions(completions::Args),
     /// Show the whole job on this machine, without credentials or network.
     Demo(demo::Args),
+    /// Print the manual page, or that of one command.
+    Man(man::Args),
     /// Print the configuration of a proxy that goes in front of the webhook.
     Proxy(proxy::Args),
     /// Run a stand-in CXone for tests: token endpoint and Contact API.
@@ -53,8 +66,11 @@ impl Cli {
     /// One line for standard error, with its exit status.
     pub fn run(self) -> Result<(), Error> {
         match self.command {
+            Command::Audit(args) => audit::run(args),
             Command::Check(args) => check::run(&args),
+            Command::Completions(args) => completions::run(&args),
             Command::Demo(args) => demo::run(&args),
+            Command::Man(args) => man::run(&args),
             Command::Proxy(args) => proxy::run(&args),
             Command::Sandbox(args) => sandbox::run(&args),
             Command::Serve(args) => serve::run(&args),
@@ -63,10 +79,15 @@ impl Cli {
     }
 }
 
-/// Writes a result to standard output; a reader that has seen enough (`| head`) is no error.
+/// Writes a result to standard output.
 fn print(text: &str) -> Result<(), Error> {
     let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+/// What came of writing to standard output; a reader that has seen enough (`| head`) is no error.
+fn written(result: std::io::Result<()>) -> Result<(), Error> {
+    match result {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(Error::failed(format!("cannot write to standard output: {error}")))
         }

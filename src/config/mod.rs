@@ -30,6 +30,7 @@ mod values;
 pub use load::Purpose;
 pub use render::reference;
 pub use secret::Secret;
+pub(crate) use values::parse_duration;
 
 /// Everything dispod can be told. [`Config::default`] is the contract's defaults; an embedder changes fields, or reads
 /// TOML with [`Config::from_toml`].

@@ -28,7 +28,7 @@ const SIZE_UNITS: [(&str, u64); 10] = [
 ];
 
 /// `250ms`, `10s`, `1h30m`: numbers with units, each unit once, the larger first.
-pub(super) fn parse_duration(text: &str) -> Option<Duration> {
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total_ms = 0_u64;
     let mut units = DURATION_UNITS.iter();

@@ -1,6 +1,6 @@
 //! How the demo looks: a table of 80 columns, coloured on a terminal.
 
-use std::io::{IsTerminal as _, Write};
+use std::io::Write;
 
 use super::acts::{self, Becomes};
 use super::verify::{Kept, Seen};
@@ -24,10 +24,7 @@ pub(super) struct Screen<W> {
 
 /// Standard output; in colours on a terminal, unless the user wants none (no-color.org).
 pub(super) fn standard_output() -> Screen<std::io::Stdout> {
-    let out = std::io::stdout();
-    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
-        || std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
-    Screen { colours: out.is_terminal() && !unwanted, out }
+    Screen { colours: crate::cli::table::styled(), out: std::io::stdout() }
 }
 
 /// How a cell looks (ECMA-48 SGR).
