@@ -8,11 +8,14 @@ use clap::{Parser, Subcommand};
 use crate::error::Error;
 
 mod check;
+mod client;
 mod demo;
 mod proxy;
 mod sandbox;
 mod serve;
+mod status;
 mod table;
+mod text;
 mod unit;
 mod when;
 
@@ -36,6 +39,8 @@ enum Command {
     Sandbox(sandbox::Args),
     /// Run the daemon.
     Serve(serve::Args),
+    /// Show how the running daemon is doing.
+    Status(status::Args),
     /// Print the hardened systemd unit.
     Unit(unit::Args),
 }
@@ -60,6 +65,7 @@ impl Cli {
             Command::Proxy(args) => proxy::run(&args),
             Command::Sandbox(args) => sandbox::run(&args),
             Command::Serve(args) => serve::run(&args),
+            Command::Status(args) => status::run(&args),
             Command::Unit(args) => unit::run(&args),
         }
     }
