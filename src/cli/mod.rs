@@ -9,7 +9,10 @@ use crate::error::Error;
 
 mod check;
 mod client;
+mod dead;
 mod demo;
+mod interrupt;
+mod progress;
 mod proxy;
 mod sandbox;
 mod serve;
@@ -31,6 +34,8 @@ pub struct Cli {
 enum Command {
     /// Validate the configuration, print the effective one, obtain a token.
     Check(check::Args),
+    /// List, show, retry or drop dead letters.
+    Dead(dead::Args),
     /// Show the whole job on this machine, without credentials or network.
     Demo(demo::Args),
     /// Print the configuration of a proxy that goes in front of the webhook.
@@ -53,6 +58,13 @@ pub struct ConfigFile {
     pub config: Option<PathBuf>,
 }
 
+impl ConfigFile {
+    /// As it is to be repeated in a command that goes on with the work; with a space in front.
+    fn as_argument(&self) -> String {
+        self.config.as_ref().map_or_else(String::new, |path| format!(" --config {}", path.display()))
+    }
+}
+
 impl Cli {
     /// Runs the command.
     ///
@@ -61,6 +73,7 @@ impl Cli {
     pub fn run(self) -> Result<(), Error> {
         match self.command {
             Command::Check(args) => check::run(&args),
+            Command::Dead(args) => dead::run(&args),
             Command::Demo(args) => demo::run(&args),
             Command::Proxy(args) => proxy::run(&args),
             Command::Sandbox(args) => sandbox::run(&args),
@@ -73,11 +86,14 @@ impl Cli {
 
 /// Writes a result to standard output; a reader that has seen enough (`| head`) is no error.
 fn print(text: &str) -> Result<(), Error> {
-    let mut out = std::io::stdout().lock();
+    write_out(&mut std::io::stdout().lock(), text).map(drop)
+}
+
+/// The same, in parts; gives whether the reader wants more.
+fn write_out(out: &mut impl Write, text: &str) -> Result<bool, Error> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Error::failed(format!("cannot write to standard output: {error}")))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Error::failed(format!("cannot write to standard output: {error}"))),
     }
 }

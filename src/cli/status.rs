@@ -302,7 +302,7 @@ mod tests {
             "dispod 0.1.0 is NOT well; up 1 d 2 h",
             "because     denied: 401\\u{1b}[2J",
             "kept               12,345   and 1 duplicate not kept again",
-            "delivered          12,000   half within 34 ms, 99 of 100 within 1.3 s in the last hour",
+            "delivered          12,000   half within 34 ms, 99 of 100 within 1.2 s in the last hour",
             "pending               345   the oldest for 2 min 5 s",
             "dead                    3   see dispod dead list",
             "API         200: 12,000, 429: 7, no answer: 1",
