@@ -118,7 +118,9 @@ impl Client {
     /// # Errors
     /// There was no answer; whether the change was made is unknown then.
     pub(super) fn change(&self, method: &str, target: &str) -> Result<Answer, Fault> {
-        self.send(method, target, &[("X-Dispod", "1")], None)
+        // A POST has a length even where it has no body.
+        let body = (method == "POST").then_some(&b""[..]);
+        self.send(method, target, &[("X-Dispod", "1")], body)
     }
 
     /// Posts a JSON body.
@@ -141,7 +143,7 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        if body.is_some() {
+        if body.is_some_and(|body| !body.is_empty()) {
             request = request.header("Content-Type", "application/json");
         }
         let response = match body {

@@ -55,7 +55,7 @@ struct Which {
     #[arg(
         long,
         value_name = "ID",
-        requires = "all",
+        conflicts_with = "ids",
         default_value = "0",
         hide_default_value = true,
         value_parser = id
@@ -82,6 +82,14 @@ impl Verb {
         match self {
             Self::Retry => "pending again",
             Self::Drop => "given up",
+        }
+    }
+
+    /// For those it could not be done to.
+    fn not_done(self) -> &'static str {
+        match self {
+            Self::Retry => "not retried",
+            Self::Drop => "not dropped",
         }
     }
 
@@ -122,7 +130,7 @@ fn run(verb: Verb, which: &Which, sure: bool) -> Result<(), Error> {
     ended?;
     match tally.not_done {
         0 => Ok(()),
-        some => Err(Error::failed(format!("{} not {}", text::count(some), verb.done()))),
+        some => Err(Error::failed(format!("{} {}", text::count(some), verb.not_done()))),
     }
 }
 
@@ -166,7 +174,7 @@ impl Work<'_> {
                 Ok(false) => {
                     tally.not_done += 1;
                     let why = "it is no dead letter, or its content cannot be trusted";
-                    self.bar.suspend(|| eprintln!("dispod: {id} is not {}: {why}", self.verb.done()));
+                    self.bar.suspend(|| eprintln!("dispod: {id} {}: {why}", self.verb.not_done()));
                 }
                 Err(why) => {
                     let rest = ids[index..].iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
