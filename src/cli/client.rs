@@ -8,13 +8,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ureq::Agent;
 use ureq::http::Request;
-use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::DefaultConnector;
 
 use crate::backoff;
 use crate::config::{Config, Listen};
 use crate::error::Error;
 
-mod unix;
+mod ways;
 
 /// One whole exchange. The daemon itself gives its keeper 10 s for a change.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -80,9 +80,12 @@ impl Client {
                 key.to_uppercase().replace('.', "_")
             ))),
             Listen::Tcp(address) => {
-                let base = format!("http://{}", reachable(*address));
+                let address = reachable(*address);
+                let base = format!("http://{address}");
                 let place = format!("{base} ({key})");
-                Ok(Self { agent: config(connections).new_agent(), base, place })
+                let connector = DefaultConnector::default();
+                let agent = Agent::with_parts(config(connections), connector, ways::Address(address));
+                Ok(Self { agent, base, place })
             }
         }
     }
@@ -93,11 +96,15 @@ impl Client {
     }
 
     fn unix(path: &Path, key: &str, connections: usize) -> Self {
-        let connector = unix::Connector::new(path);
-        let agent = Agent::with_parts(config(connections), connector, DefaultResolver::default());
-        // The host is for the listener's check of it; nothing is looked up but this machine's own name.
-        let base = "http://127.0.0.1".to_owned();
-        Self { agent, base, place: format!("unix:{} ({key})", path.display()) }
+        // For the listener's check of `Host` only.
+        let host = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 80);
+        let connector = ways::Connector::new(path);
+        let agent = Agent::with_parts(config(connections), connector, ways::Address(host));
+        Self {
+            agent,
+            base: format!("http://{}", host.ip()),
+            place: format!("unix:{} ({key})", path.display()),
+        }
     }
 
     /// The listener in words.

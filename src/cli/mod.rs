@@ -15,6 +15,7 @@ mod interrupt;
 mod progress;
 mod proxy;
 mod sandbox;
+mod send;
 mod serve;
 mod status;
 mod table;
@@ -42,6 +43,8 @@ enum Command {
     Proxy(proxy::Args),
     /// Run a stand-in CXone for tests: token endpoint and Contact API.
     Sandbox(sandbox::Args),
+    /// Post the call results of a file to the running daemon.
+    Send(send::Args),
     /// Run the daemon.
     Serve(serve::Args),
     /// Show how the running daemon is doing.
@@ -77,6 +80,7 @@ impl Cli {
             Command::Demo(args) => demo::run(&args),
             Command::Proxy(args) => proxy::run(&args),
             Command::Sandbox(args) => sandbox::run(&args),
+            Command::Send(args) => send::run(&args),
             Command::Serve(args) => serve::run(&args),
             Command::Status(args) => status::run(&args),
             Command::Unit(args) => unit::run(&args),

@@ -1,15 +1,31 @@
-//! HTTP over a Unix socket, for ureq. Its interface for this may change with ureq's minor version, which is why
-//! Cargo.toml holds that.
+//! Where a request goes, whatever its URL says: to one address or one Unix socket. ureq's interface for this may change
+//! with its minor version, which is why Cargo.toml holds that.
 
 use std::io::{ErrorKind, Read, Write};
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{self, Buffers, ConnectionDetails, LazyBuffers, NextTimeout, Transport};
 use ureq::{Error, Timeout};
 
-/// Connects to one socket, whatever the URL says.
+/// One address. ureq's own resolver would start a thread for every request.
+#[derive(Debug)]
+pub(super) struct Address(pub(super) SocketAddr);
+
+impl Resolver for Address {
+    fn resolve(&self, _: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+        let mut addresses = self.empty();
+        addresses.push(self.0);
+        Ok(addresses)
+    }
+}
+
+/// Connects to one Unix socket.
 #[derive(Debug)]
 pub(super) struct Connector {
     path: PathBuf,
