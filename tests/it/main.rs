@@ -13,6 +13,7 @@ mod guard;
 mod heart;
 mod hostile;
 mod listeners;
+mod ops;
 mod promise;
 mod proxy;
 mod sandbox;
