@@ -1,4 +1,7 @@
-//! Standard Webhooks 1.0.0: what is signed and how. Shared by who checks such a signature and who makes one. Pure.
+//! Signatures over a body: Standard Webhooks 1.0.0 and `X-Hub-Signature-256`. Shared by who checks them and who makes
+//! them. Pure.
+
+use std::fmt::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -22,10 +25,29 @@ pub fn sign(key: &Key, id: &str, timestamp: &str, body: &[u8]) -> String {
     format!("v1,{}", BASE64.encode(tag))
 }
 
+/// The value of `X-Hub-Signature-256`: `sha256=` and the HMAC-SHA256 of the body in lower-case hexadecimal digits.
+#[must_use]
+pub fn hub_signature(key: &Key, body: &[u8]) -> String {
+    let mut value = "sha256=".to_owned();
+    for byte in hmac::sign(key, body).as_ref() {
+        let _ = write!(value, "{byte:02x}");
+    }
+    value
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Secret;
+
+    #[test]
+    fn the_vector_of_github() {
+        let key = Key::new(hmac::HMAC_SHA256, b"It's a Secret to Everybody");
+        assert_eq!(
+            hub_signature(&key, b"Hello, World!"),
+            "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
+        );
+    }
 
     #[test]
     fn the_vectors_of_the_specification() {

@@ -27,7 +27,7 @@ impl Letters {
 /// A dead letter. Of a damaged one only the id is known.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Letter {
+pub struct Letter {
     id: String,
     contact_id: Option<String>,
     disposition_code: Option<String>,
@@ -44,7 +44,9 @@ pub(super) struct Letter {
 }
 
 impl Letter {
-    pub(super) fn new(row: Result<StoredEvent, u64>) -> Self {
+    /// From its row, or the id of a damaged one.
+    #[must_use]
+    pub fn new(row: Result<StoredEvent, u64>) -> Self {
         match row {
             Ok(StoredEvent { event, settled, .. }) => Self {
                 id: event.id.to_string(),

@@ -50,6 +50,8 @@ use crate::listener::Bound;
 use crate::metrics::Metrics;
 use crate::rooms::{self, Failed};
 
+pub use letters::Letter;
+
 use errands::{Clerk, Errand};
 use events::Hub;
 use gate::Gate;

@@ -9,15 +9,22 @@ use crate::error::Error;
 
 mod audit;
 mod check;
+mod client;
 mod codes;
 mod completions;
+mod dead;
 mod demo;
+mod interrupt;
 mod man;
+mod progress;
 mod proxy;
 mod records;
 mod sandbox;
+mod send;
 mod serve;
+mod status;
 mod table;
+mod text;
 mod unit;
 mod when;
 
@@ -37,6 +44,8 @@ enum Command {
     Check(check::Args),
     /// Print a completion script for a shell.
     Completions(completions::Args),
+    /// List, show, retry or drop dead letters.
+    Dead(dead::Args),
     /// Show the whole job on this machine, without credentials or network.
     Demo(demo::Args),
     /// Print the manual page, or that of one command.
@@ -45,8 +54,12 @@ enum Command {
     Proxy(proxy::Args),
     /// Run a stand-in CXone for tests: token endpoint and Contact API.
     Sandbox(sandbox::Args),
+    /// Post the call results of a file to the running daemon.
+    Send(send::Args),
     /// Run the daemon.
     Serve(serve::Args),
+    /// Show how the running daemon is doing.
+    Status(status::Args),
     /// Print the hardened systemd unit.
     Unit(unit::Args),
 }
@@ -59,6 +72,13 @@ pub struct ConfigFile {
     pub config: Option<PathBuf>,
 }
 
+impl ConfigFile {
+    /// As it is to be repeated in a command that goes on with the work; with a space in front.
+    fn as_argument(&self) -> String {
+        self.config.as_ref().map_or_else(String::new, |path| format!(" --config {}", path.display()))
+    }
+}
+
 impl Cli {
     /// Runs the command.
     ///
@@ -69,11 +89,14 @@ impl Cli {
             Command::Audit(args) => audit::run(args),
             Command::Check(args) => check::run(&args),
             Command::Completions(args) => completions::run(&args),
+            Command::Dead(args) => dead::run(&args),
             Command::Demo(args) => demo::run(&args),
             Command::Man(args) => man::run(&args),
             Command::Proxy(args) => proxy::run(&args),
             Command::Sandbox(args) => sandbox::run(&args),
+            Command::Send(args) => send::run(&args),
             Command::Serve(args) => serve::run(&args),
+            Command::Status(args) => status::run(&args),
             Command::Unit(args) => unit::run(&args),
         }
     }
@@ -81,8 +104,14 @@ impl Cli {
 
 /// Writes a result to standard output.
 fn print(text: &str) -> Result<(), Error> {
-    let mut out = std::io::stdout().lock();
-    written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+    write_out(&mut std::io::stdout().lock(), text).map(drop)
+}
+
+/// The same, in parts; gives whether the reader wants more.
+fn write_out(out: &mut impl Write, text: &str) -> Result<bool, Error> {
+    let result = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let wants_more = result.is_ok();
+    written(result).map(|()| wants_more)
 }
 
 /// What came of writing to standard output; a reader that has seen enough (`| head`) is no error.

@@ -26,6 +26,8 @@ use crate::rooms::Failed;
 use crate::store::{Batch, Class, Kept, NewEvent, State, Step, StepKind, Store, StoreError, Sync};
 use crate::verdict::Verdict;
 
+pub use operate::operate;
+
 use checkpoints::Checkpoints;
 use housekeeping::Housekeeping;
 use outbox::Outbox;

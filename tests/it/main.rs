@@ -15,6 +15,7 @@ mod heart;
 mod hostile;
 mod listeners;
 mod manual;
+mod ops;
 mod page;
 mod promise;
 mod proxy;

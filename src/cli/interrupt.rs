@@ -1,0 +1,38 @@
+//! Ctrl-C in the middle of long work: what is in hand is finished, and the command says how to go on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+use crate::error::Error;
+
+/// Exit status of one who would not wait (128 and SIGINT's number, as shells have it).
+const IMPATIENT_STATUS: i32 = 130;
+
+/// Whether the user wants an end.
+#[derive(Clone)]
+pub(super) struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// From now on SIGINT and SIGTERM are noted; the second one ends the process at once.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub(super) fn listen() -> Result<Self, Error> {
+        let asked = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            // In this order: at the first signal the flag is not yet set when this one looks.
+            flag::register_conditional_shutdown(signal, IMPATIENT_STATUS, Arc::clone(&asked))
+                .and_then(|_| flag::register(signal, Arc::clone(&asked)))
+                .map_err(|error| Error::failed(format!("cannot listen for signals: {error}")))?;
+        }
+        Ok(Self(asked))
+    }
+
+    /// Whether there was a signal.
+    pub(super) fn asked(&self) -> bool {
+        self.0.load(SeqCst)
+    }
+}
