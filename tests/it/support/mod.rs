@@ -3,6 +3,7 @@
 
 pub mod daemon;
 pub mod http;
+pub mod scene;
 pub mod stub;
 pub mod tools;
 
