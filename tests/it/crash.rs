@@ -41,23 +41,28 @@ impl Sender {
     fn run(&mut self, address: SocketAddr, round: usize) {
         let Ok(mut line) = Line::open(address) else { return };
         let mut gone = Some(gone(self.number, round));
-        while let Some(event) = self.unanswered.take().or_else(|| gone.take()).or_else(|| self.make()) {
-            match line.post(&event) {
-                Ok(200) => self.acknowledged.push(event),
-                Ok(status) => panic!("{status} for {event:?}"),
-                Err(_) => self.unanswered = Some(event),
-            }
-            if self.unanswered.is_some() {
-                return;
-            }
+        if let Some(event) = self.unanswered.take() {
+            self.post(&mut line, event);
+        }
+        while self.unanswered.is_none() {
+            let event = gone.take().unwrap_or_else(|| self.make());
+            self.post(&mut line, event);
         }
     }
 
-    fn make(&mut self) -> Option<Event> {
+    fn post(&mut self, line: &mut Line, event: Event) {
+        match line.post(&event) {
+            Ok(200) => self.acknowledged.push(event),
+            Ok(status) => panic!("{status} for {event:?}"),
+            Err(_) => self.unanswered = Some(event),
+        }
+    }
+
+    fn make(&mut self) -> Event {
         self.made += 1;
         let (sender, made) = (self.number, self.made);
         let contact = format!("contact-{sender}-{}", self.chance.usize(..CONTACTS_OF_A_SENDER));
-        Some(Event::new(&contact, made % CODES.len(), &format!("{sender}-{made}")))
+        Event::new(&contact, made % CODES.len(), &format!("{sender}-{made}"))
     }
 }
 

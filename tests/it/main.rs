@@ -15,6 +15,8 @@ mod heart;
 mod hostile;
 mod listeners;
 mod order;
+mod outage;
+mod pacing;
 mod promise;
 mod proxy;
 mod sandbox;

@@ -5,15 +5,15 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
-use dispod::sandbox::Sandbox;
+use dispod::sandbox::{Reply, Sandbox};
 
+use crate::support::SOON;
 use crate::support::daemon::Daemon;
 use crate::support::scene::{Event, Line, applied, behaving, daemon, wait_settled};
-use crate::support::{SOON, wait_until};
 
 const PAIRS: usize = 500;
 const SENDERS: usize = 10;
-const WORKERS: (&str, &str) = ("DISPOD_DELIVERY_WORKERS", "64");
+const WORKERS: (&str, &str) = ("DISPOD_DELIVERY_WORKERS", "16");
 /// From the first of a pair to the second.
 const APART: Duration = Duration::from_millis(5);
 
@@ -38,6 +38,18 @@ fn post(address: SocketAddr, sender: usize) {
         thread::sleep(APART);
         assert_eq!(line.post(&second(pair)).unwrap(), 200);
     }
+}
+
+/// A daemon with all pairs, some of them delivered and some of them out, and most still to go.
+fn half_way() -> (Sandbox, Daemon) {
+    let sandbox = uneven();
+    sandbox.set_behaviour(|behaviour| behaviour.outage = Reply::Status(503)).unwrap();
+    // A small window: most of the pairs are read from the store.
+    let daemon = daemon(&sandbox, &[WORKERS, ("DISPOD_DELIVERY_QUEUE", "64")]);
+    post_all(&daemon);
+    sandbox.set_behaviour(|behaviour| behaviour.outage = Reply::Normal).unwrap();
+    assert!(sandbox.wait_until(|stats| stats.updates > PAIRS as u64 / 4, SOON));
+    (sandbox, daemon)
 }
 
 fn post_all(daemon: &Daemon) {
@@ -74,10 +86,7 @@ fn of_two_results_of_a_contact_the_later_one_stays() {
 
 #[test]
 fn the_order_outlives_a_restart() {
-    let sandbox = uneven();
-    let mut daemon = daemon(&sandbox, &[WORKERS, ("DISPOD_DELIVERY_QUEUE", "64")]);
-    post_all(&daemon);
-    assert!(wait_until(SOON, || sandbox.stats().updates > PAIRS as u64 / 4));
+    let (sandbox, mut daemon) = half_way();
     assert!(daemon.sigterm().success());
     let left = 2 * PAIRS as u64 - sandbox.stats().updates;
     assert!(left > 0, "nothing was left for the next start");
@@ -88,10 +97,7 @@ fn the_order_outlives_a_restart() {
 
 #[test]
 fn the_order_outlives_a_kill() {
-    let sandbox = uneven();
-    let mut daemon = daemon(&sandbox, &[WORKERS]);
-    post_all(&daemon);
-    assert!(wait_until(SOON, || sandbox.stats().updates > PAIRS as u64 / 4));
+    let (sandbox, mut daemon) = half_way();
     daemon.kill9();
     let left = 2 * PAIRS as u64 - sandbox.stats().updates;
     assert!(left > 0, "nothing was left for the next start");
