@@ -1,16 +1,16 @@
 //! Pacing: a limit that nobody announced is found and kept, and nobody calls before a 429 said he may.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use dispod::sandbox::{LimitStyle, RateLimit, RetryAfter, Sandbox, Stats};
+use dispod::sandbox::{LimitStyle, RateLimit, Reply, RetryAfter, Sandbox, Stats};
 
+use crate::support::SOON;
 use crate::support::scene::{CODES, Event, Line, applied, behaving, count, daemon, wait_settled};
-use crate::support::{SOON, wait_until};
 
 /// Updates a second that the API takes.
 const LIMIT_PER_S: u32 = 100;
 /// What every 429 asks for.
-const RETRY_AFTER_S: u32 = 2;
+const RETRY_AFTER_S: u32 = 1;
 
 /// An API that takes [`LIMIT_PER_S`] and half as many at once after a pause.
 fn limited(retry_after: RetryAfter) -> Sandbox {
@@ -19,9 +19,10 @@ fn limited(retry_after: RetryAfter) -> Sandbox {
     behaving(|behaviour| behaviour.rate_limit = Some(limit))
 }
 
-/// Delivers a burst of events, each for another contact; what the API saw of it.
-fn burst(sandbox: &Sandbox, events: usize, workers: &str) -> Stats {
-    let daemon = daemon(sandbox, &[("DISPOD_DELIVERY_WORKERS", workers)]);
+/// Delivers events, each for another contact, that are all waiting when the daemon starts; what the API saw of it.
+fn burst(mut sandbox: Sandbox, events: usize, workers: &str) -> Stats {
+    sandbox.suspend();
+    let mut daemon = daemon(&sandbox, &[("DISPOD_DELIVERY_WORKERS", workers)]);
     let event = |number: usize| {
         Event::new(&format!("contact-{number}"), number % CODES.len(), &format!("event-{number}"))
     };
@@ -29,6 +30,9 @@ fn burst(sandbox: &Sandbox, events: usize, workers: &str) -> Stats {
     for number in 0..events {
         assert_eq!(line.post(&event(number)).unwrap(), 200);
     }
+    assert!(daemon.sigterm().success());
+    sandbox.resume().unwrap();
+    daemon.restart();
     wait_settled(&daemon);
     let contacts = sandbox.contacts();
     for number in 0..events {
@@ -49,7 +53,7 @@ fn a_burst_is_delivered_with_few_refusals_by_a_limit_that_is_not_announced() {
     const EVENTS: usize = 600;
     const WORKERS: u64 = 16;
     let sandbox = limited(RetryAfter::Seconds(RETRY_AFTER_S));
-    let stats = burst(&sandbox, EVENTS, &WORKERS.to_string());
+    let stats = burst(sandbox, EVENTS, &WORKERS.to_string());
     println!("{stats:?}");
     let refused = refused(&stats);
     assert!(refused > 0, "the limit was never met");
@@ -67,24 +71,31 @@ fn a_burst_is_delivered_with_few_refusals_by_a_limit_that_is_not_announced() {
 fn no_call_comes_before_its_time() {
     const EVENTS: usize = 80;
     for retry_after in [RetryAfter::Seconds(RETRY_AFTER_S), RetryAfter::Date(RETRY_AFTER_S)] {
-        let stats = burst(&limited(retry_after), EVENTS, "1");
+        let stats = burst(limited(retry_after), EVENTS, "1");
         println!("{retry_after:?}: {stats:?}");
         assert!(refused(&stats) > 0, "the limit was never met");
         assert_eq!(stats.early_calls, 0, "{stats:?}");
     }
 }
 
-/// Without a word from the API the daemon keeps away by itself, and longer each time.
+/// Without a word from the API the daemon keeps away by itself, and longer each time; when the API takes updates
+/// again, it is not met as slowly as it was asked.
 #[test]
-fn refusals_that_name_no_time_are_met_with_a_backoff() {
-    let sandbox = behaving(|behaviour| {
-        behaviour.outage = dispod::sandbox::Reply::Status(429);
-    });
+fn an_api_that_refuses_everything_is_probed_and_then_served_at_once() {
+    const EVENTS: u32 = 200;
+    let sandbox = behaving(|behaviour| behaviour.outage = Reply::Status(429));
     let daemon = daemon(&sandbox, &[("DISPOD_DELIVERY_WORKERS", "1")]);
+    let began = Instant::now();
     let mut line = Line::open(daemon.webhook_addr()).unwrap();
-    for number in 0..50 {
+    for number in 0..EVENTS {
         let name = format!("event-{number}");
         assert_eq!(line.post(&Event::new(&name, 0, &name)).unwrap(), 200);
     }
-    assert!(wait_until(SOON, || sandbox.stats().calls >= 3));
+    assert!(sandbox.wait_until(|stats| stats.calls >= 15, SOON));
+    // Five waits while they double from 20 ms, then half a second or by jitter half of that.
+    let at_most = 1 + 5 + began.elapsed().as_millis() / 250 + 1;
+    assert!(at_most >= 15, "15 calls where {at_most} are allowed");
+    sandbox.set_behaviour(|behaviour| behaviour.outage = Reply::Normal).unwrap();
+    wait_settled(&daemon);
+    assert_eq!(sandbox.stats().updates, u64::from(EVENTS));
 }
