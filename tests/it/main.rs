@@ -17,6 +17,7 @@ mod listeners;
 mod order;
 mod outage;
 mod pacing;
+mod priority;
 mod promise;
 mod proxy;
 mod sandbox;
