@@ -14,6 +14,8 @@ mod guard;
 mod heart;
 mod hostile;
 mod listeners;
+mod memory;
+mod model;
 mod order;
 mod outage;
 mod pacing;

@@ -16,7 +16,7 @@ use crate::support::shelf;
 /// One worker: the order of the updates is the order dispatch chose.
 const ONE_WORKER: (&str, &str) = ("DISPOD_DELIVERY_WORKERS", "1");
 /// A window that holds next to nothing of the backlog.
-const SMALL_WINDOW: (&str, &str) = ("DISPOD_DELIVERY_QUEUE", "64");
+const SMALL_WINDOW: (&str, &str) = ("DISPOD_DELIVERY_QUEUE", "32");
 /// How long a call takes: long enough for the window to be filled again meanwhile, also on a busy machine.
 const SLOW: Duration = Duration::from_millis(2);
 
@@ -72,8 +72,8 @@ const AT_THE_START_MAX: usize = 3;
 
 #[test]
 fn all_critical_ones_go_before_a_young_rest_and_old_ones_of_the_rest_have_their_turn() {
-    const LOW: usize = 70;
-    const CRITICAL: usize = 1200;
+    const LOW: usize = 35;
+    const CRITICAL: usize = 600;
     let patience_ms = i64::try_from(PATIENCE.as_millis()).unwrap();
     let run = CRITICAL_RUN_MAX as usize;
     let young = |low: usize| "C".repeat(CRITICAL) + &"l".repeat(low);
