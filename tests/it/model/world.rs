@@ -153,7 +153,8 @@ impl World {
         self.let_settle();
         let number = *self.chance.choice(self.model.dead.keys())?;
         let letters = dead(&self.daemon);
-        let letter = letters.iter().find(|letter| letter["timestamp"] == number.to_string());
+        let name = number.to_string();
+        let letter = letters.iter().find(|letter| letter["timestamp"] == name.as_str());
         Some((number, letter?["id"].as_str()?.to_owned()))
     }
 
@@ -209,11 +210,11 @@ impl World {
         const RELOADED: &str = "configuration reloaded";
         self.mapping += 1;
         println!("reload {}", self.mapping);
-        let mut config = config_for(&self.sandbox) + "\n[dispositions]\n";
-        for (code, category_of_old) in CODES {
+        let table = CODES.map(|(code, category_of_old)| {
             let new = if REMAPPED.contains(&code) { &category(self.mapping) } else { category_of_old };
-            config += &format!("{code} = \"{new}\"\n");
-        }
+            format!("{code} = \"{new}\"\n")
+        });
+        let config = config_for(&self.sandbox) + "\n[dispositions]\n" + &table.concat();
         std::fs::write(self.daemon.dir().join("dispod.toml"), config).unwrap();
         let before = self.daemon.log_count(RELOADED);
         self.daemon.sighup();
