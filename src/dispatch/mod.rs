@@ -182,8 +182,9 @@ impl Dispatch {
 
     /// Orders from the store what the window has room for.
     fn load(&mut self) {
+        // Half a small window at a time: were it read on only when empty, a class would seem to be done in between.
+        let limit = LOAD_MAX.min(self.config.queue.div_ceil(2));
         for class in Class::ALL {
-            let limit = LOAD_MAX.min(self.config.queue);
             if self.room(class, limit)
                 && let Some(after_place) = self.window.begin_load(class)
             {

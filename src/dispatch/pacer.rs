@@ -2,7 +2,8 @@
 //!
 //! A 429 pauses everything for as long as the answer says. What was accepted until then tells how much the API
 //! takes; after the pause calls are spaced at that rate, which then grows: fast while the limit is unknown, slowly
-//! near the rate that was refused. This is additive increase, multiplicative decrease, with the estimate of the
+//! near the rate that was refused. A pause that ends in a refusal of its first call tells that the API is still closed
+//! and nothing about its rate, so it lowers none. This is additive increase, multiplicative decrease, with the estimate of the
 //! accepted rate as the floor of a decrease, so that one refusal after a long quiet does not stop the work.
 
 use std::time::{Duration, Instant};
@@ -37,6 +38,8 @@ pub struct Pacer {
     paused_until: Option<Instant>,
     /// When the first call of this phase was made; a phase lasts from one refusal to the next.
     counting_since: Option<Instant>,
+    /// Calls made in this phase.
+    made: u32,
     /// Calls accepted in this phase.
     accepted: u32,
     last_phase: Option<Phase>,
@@ -110,6 +113,7 @@ impl Pacer {
             learned: None,
             paused_until: None,
             counting_since: None,
+            made: 0,
             accepted: 0,
             last_phase: None,
             unexplained: 0,
@@ -137,6 +141,7 @@ impl Pacer {
     /// A call is being made.
     pub fn took(&mut self, now: Instant) {
         self.counting_since.get_or_insert(now);
+        self.made += 1;
         for bucket in
             self.own_limit.iter_mut().chain(self.learned.as_mut().map(|learned| &mut learned.bucket))
         {
@@ -173,10 +178,13 @@ impl Pacer {
             return;
         }
         self.unexplained += u32::from(retry_after.is_none());
-        self.slow_down(now, until);
+        match &mut self.learned {
+            Some(learned) if self.made == 1 => learned.resume_at(until),
+            _ => self.slow_down(now, until),
+        }
         self.paused_until = Some(until);
         self.counting_since = None;
-        self.accepted = 0;
+        (self.made, self.accepted) = (0, 0);
     }
 
     fn slow_down(&mut self, now: Instant, until: Instant) {
@@ -219,6 +227,11 @@ impl Phase {
 }
 
 impl Learned {
+    fn resume_at(&mut self, at: Instant) {
+        self.bucket = Bucket::new(self.resumed, BURST, at);
+        self.resumed_at = at;
+    }
+
     fn grow(&mut self, now: Instant) {
         let passed_s = now.saturating_duration_since(self.resumed_at).as_secs_f64();
         let rate = match self.refused {
@@ -244,6 +257,7 @@ mod tests {
     enum Limit {
         Bucket { per_s: f64, burst: f64, tokens: f64, at: Instant },
         Window { per_window: u32, used: u32, window: u64 },
+        Closed { period: Duration },
     }
 
     impl Limit {
@@ -264,6 +278,7 @@ mod tests {
                     *used += 1;
                     *used <= *per_window
                 }
+                Self::Closed { period } => now - start >= *period,
             }
         }
     }
@@ -320,5 +335,18 @@ mod tests {
             assert!(seconds < at_most_s, "{name}: {seconds:.1} s for an ideal of 25 s");
             assert!(refused <= 150, "{name}: {refused} of 5000 refused");
         }
+    }
+
+    #[test]
+    fn an_api_that_was_closed_for_long_is_not_met_more_slowly_for_it() {
+        let start = Instant::now();
+        let (seconds, refused) = play(Limit::Closed { period: Duration::from_secs(60) }, start, 5000);
+        println!("{seconds:.1} s, {refused} refused");
+        assert!(seconds < 66.0, "{seconds:.1} s, of which it was closed for 60");
+        // Everybody's first call, then one a second.
+        assert!(
+            refused <= 16 + 60,
+            "{refused} calls while it was closed, each told to stay away for a second"
+        );
     }
 }

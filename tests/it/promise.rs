@@ -6,24 +6,11 @@ mod process;
 mod reload;
 mod tenant;
 
-use dispod::sandbox::{Behaviour, Sandbox, SandboxOptions};
+use dispod::sandbox::Sandbox;
 
 use crate::support::daemon::{Daemon, config_for};
+use crate::support::scene::{behaving, daemon, sandbox};
 use crate::support::{SOON, wait_until};
-
-fn sandbox(change: impl FnOnce(&mut SandboxOptions)) -> Sandbox {
-    let mut options = SandboxOptions { threads: 128, ..SandboxOptions::default() };
-    change(&mut options);
-    Sandbox::start(options).unwrap()
-}
-
-fn behaving(change: impl FnOnce(&mut Behaviour)) -> Sandbox {
-    sandbox(|options| change(&mut options.behaviour))
-}
-
-fn daemon(sandbox: &Sandbox, environment: &[(&str, &str)]) -> Daemon {
-    Daemon::start_with(&config_for(sandbox), environment)
-}
 
 fn event(contact: &str, code: &str) -> String {
     serde_json::json!({ "contactId": contact, "dispositionCode": code }).to_string()

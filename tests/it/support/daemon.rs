@@ -121,9 +121,14 @@ impl Daemon {
     /// Starts it again, with the same configuration and store, on new ports; kills it first if it still runs.
     /// The log begins anew.
     pub fn restart(&mut self) {
+        self.spawn();
+        self.wait_ready();
+    }
+
+    /// The same without waiting for anything.
+    pub fn spawn(&mut self) {
         self.kill9();
         (self.child, self.log) = spawn(&self.dir, &self.environment);
-        self.wait_ready();
     }
 
     /// Where call results go.

@@ -3,6 +3,8 @@
 
 pub mod daemon;
 pub mod http;
+pub mod scene;
+pub mod shelf;
 pub mod stub;
 pub mod tools;
 

@@ -1,0 +1,111 @@
+//! Order: two results of one contact, close together, against an API of uneven speed: the later one stays, and of one
+//! contact never two updates are in flight; also across a restart in their midst.
+
+use std::net::SocketAddr;
+use std::thread;
+use std::time::Duration;
+
+use dispod::sandbox::{Reply, Sandbox};
+
+use crate::support::SOON;
+use crate::support::daemon::Daemon;
+use crate::support::scene::{Event, Line, applied, behaving, daemon, wait_settled};
+
+const PAIRS: usize = 500;
+const SENDERS: usize = 10;
+const WORKERS: (&str, &str) = ("DISPOD_DELIVERY_WORKERS", "16");
+/// From the first of a pair to the second.
+const APART: Duration = Duration::from_millis(5);
+
+fn first(pair: usize) -> Event {
+    Event::new(&format!("contact-{pair}"), 0, &format!("{pair}-first"))
+}
+
+fn second(pair: usize) -> Event {
+    Event::new(&format!("contact-{pair}"), 1, &format!("{pair}-second"))
+}
+
+/// An API that commits an update at the end of the 0 to 50 ms it takes.
+fn uneven() -> Sandbox {
+    behaving(|behaviour| behaviour.latency = Duration::ZERO..=Duration::from_millis(50))
+}
+
+/// Posts a share of the pairs, one pair after the other.
+fn post(address: SocketAddr, sender: usize) {
+    let mut line = Line::open(address).unwrap();
+    for pair in (sender..PAIRS).step_by(SENDERS) {
+        assert_eq!(line.post(&first(pair)).unwrap(), 200);
+        thread::sleep(APART);
+        assert_eq!(line.post(&second(pair)).unwrap(), 200);
+    }
+}
+
+/// A daemon with all pairs, some of them delivered and some of them out, and most still to go.
+fn half_way() -> (Sandbox, Daemon) {
+    let sandbox = uneven();
+    sandbox.set_behaviour(|behaviour| behaviour.outage = Reply::Status(503)).unwrap();
+    // A small window: most of the pairs are read from the store.
+    let daemon = daemon(&sandbox, &[WORKERS, ("DISPOD_DELIVERY_QUEUE", "64")]);
+    post_all(&daemon);
+    sandbox.set_behaviour(|behaviour| behaviour.outage = Reply::Normal).unwrap();
+    assert!(sandbox.wait_until(|stats| stats.updates > PAIRS as u64 / 4, SOON));
+    (sandbox, daemon)
+}
+
+fn post_all(daemon: &Daemon) {
+    let address = daemon.webhook_addr();
+    thread::scope(|scope| {
+        for sender in 0..SENDERS {
+            scope.spawn(move || post(address, sender));
+        }
+    });
+}
+
+/// That every contact had both updates, in order and one at a time; gives how many were repeated.
+fn examine(sandbox: &Sandbox) -> u64 {
+    let contacts = sandbox.contacts();
+    assert_eq!(contacts.len(), PAIRS);
+    for pair in 0..PAIRS {
+        let contact = &contacts[&first(pair).contact];
+        assert_eq!(applied(contact), [first(pair).line(), second(pair).line()], "{}", first(pair).contact);
+        assert_eq!(contact.max_in_flight, 1, "{}", first(pair).contact);
+    }
+    let stats = sandbox.stats();
+    assert!(stats.max_in_flight > 8, "an API that is never busy proves nothing: {stats:?}");
+    stats.updates - 2 * PAIRS as u64
+}
+
+#[test]
+fn of_two_results_of_a_contact_the_later_one_stays() {
+    let sandbox = uneven();
+    let daemon = daemon(&sandbox, &[WORKERS]);
+    post_all(&daemon);
+    wait_settled(&daemon);
+    assert_eq!(examine(&sandbox), 0);
+}
+
+#[test]
+fn the_order_outlives_a_restart() {
+    let (sandbox, mut daemon) = half_way();
+    assert!(daemon.sigterm().success());
+    let left = 2 * PAIRS as u64 - sandbox.stats().updates;
+    assert!(left > 0, "nothing was left for the next start");
+    daemon.restart();
+    wait_settled(&daemon);
+    assert_eq!(examine(&sandbox), 0, "what was out at SIGTERM was finished and recorded");
+}
+
+#[test]
+fn the_order_outlives_a_kill() {
+    let (sandbox, mut daemon) = half_way();
+    daemon.kill9();
+    let left = 2 * PAIRS as u64 - sandbox.stats().updates;
+    assert!(left > 0, "nothing was left for the next start");
+    // What the dead process had sent is done by the API before anything newer, or nobody could keep an order.
+    assert!(sandbox.wait_until(|stats| stats.in_flight == 0, SOON));
+    daemon.restart();
+    wait_settled(&daemon);
+    let repeated = examine(&sandbox);
+    let workers: u64 = WORKERS.1.parse().unwrap();
+    assert!(repeated <= workers, "{repeated} updates repeated by one kill");
+}
