@@ -10,7 +10,7 @@ use crate::clock;
 use crate::config::StoreConfig;
 use crate::health::Health;
 use crate::metrics::Metrics;
-use crate::store::{Class, Store, StoreError, Sync};
+use crate::store::{Class, RESERVE_NAME, Store, StoreError, Sync};
 
 use super::outbox::Outbox;
 
@@ -26,8 +26,9 @@ const MAKE_ROOM_STEPS_MAX: usize = 8;
 const BARREN_EVENTS: usize = 64 * 1024;
 /// At most one complaint of a kind in this time.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
-/// Size of the file that is given up when the disk is full, so that what is kept can still be settled.
-const RESERVE_BYTES: u64 = 2 * 1024 * 1024;
+/// What the reserve, given up when the disk is full, has beyond the size of the log: the log can then be moved into
+/// the database, and its own space be written again.
+const RESERVE_MORE_BYTES: u64 = 1024 * 1024;
 
 pub(super) struct Housekeeping {
     checkpoints: Checkpoints,
@@ -49,13 +50,15 @@ pub(super) struct Housekeeping {
     behind: [bool; Class::ALL.len()],
     complained: Option<(Instant, &'static str)>,
     reserve: PathBuf,
+    reserve_bytes: u64,
     reserved: bool,
 }
 
 impl Housekeeping {
-    pub(super) fn new(dir: &Path, checkpoints: Checkpoints) -> Self {
-        let reserve = dir.join("reserve");
-        let reserved = allocate(&reserve);
+    pub(super) fn new(store: &Store, checkpoints: Checkpoints) -> Self {
+        let reserve = store.dir().join(RESERVE_NAME);
+        let reserve_bytes = store.wal_limit_bytes() + RESERVE_MORE_BYTES;
+        let reserved = allocate(&reserve, reserve_bytes);
         Self {
             checkpoints,
             measure_at: None,
@@ -69,6 +72,7 @@ impl Housekeeping {
             behind: [false; Class::ALL.len()],
             complained: None,
             reserve,
+            reserve_bytes,
             reserved,
         }
     }
@@ -121,7 +125,7 @@ impl Housekeeping {
             }
             Self::measure(store, metrics)?;
             if !self.reserved {
-                self.reserved = allocate(&self.reserve);
+                self.reserved = allocate(&self.reserve, self.reserve_bytes);
             }
             let room = self.make_room(store, outbox)?;
             health.set_backlog_full(!room);
@@ -197,13 +201,24 @@ impl Housekeeping {
         Ok(self.reserved && store.has_room()?)
     }
 
-    /// Gives the reserved disk space up: the disk is full and settlements must be written.
-    pub(super) fn release_reserve(&mut self) {
+    /// Settlements found no room: history gives way or, when it is the disk that is full, the reserve.
+    pub(super) fn make_way(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        self.measure_at.get_or_insert(Instant::now() + SYNC_WITHIN);
+        if !store.has_room()? {
+            match self.forget_for_room(store, false) {
+                Err(StoreError::Full) => {}
+                result => return result.map(|_| ()),
+            }
+        }
         if std::mem::take(&mut self.reserved) {
             log::error!("the disk of the store is full: using the reserve, new events are refused");
             let _ = std::fs::remove_file(&self.reserve);
         }
-        self.measure_at.get_or_insert(Instant::now() + SYNC_WITHIN);
+        // The log cannot grow; moved into the database, it starts over in the space it has.
+        match store.finish_checkpoint() {
+            Err(StoreError::Full | StoreError::Busy) => Ok(()),
+            result => result.map(|_| ()),
+        }
     }
 
     fn prune(&mut self, store: &mut Store, config: &StoreConfig) -> Result<bool, StoreError> {
@@ -228,10 +243,10 @@ impl Housekeeping {
 }
 
 /// Reserves disk space; whether it is there now.
-fn allocate(path: &Path) -> bool {
+fn allocate(path: &Path, bytes: u64) -> bool {
     let reserved = || -> std::io::Result<()> {
         let file = std::fs::OpenOptions::new().create(true).write(true).truncate(false).open(path)?;
-        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, RESERVE_BYTES)?;
+        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes)?;
         Ok(())
     };
     match reserved() {
