@@ -55,6 +55,8 @@ pub struct Keeper {
     metrics: Arc<Metrics>,
     /// Settlements that found no room; at most one per worker.
     held: Vec<Settlement>,
+    /// There was no room even for settlements; until there is some they are written as short as can be.
+    in_need: bool,
     /// Questions that could not be answered yet; dispatch waits for each of them.
     put_off: Vec<Order>,
     housekeeping: Housekeeping,
@@ -121,6 +123,7 @@ impl Keeper {
             health,
             metrics,
             held: Vec::new(),
+            in_need: false,
             put_off: Vec::new(),
             housekeeping,
             outbox,

@@ -121,14 +121,23 @@ impl From<rusqlite::Error> for StoreError {
             // A missing row, a value of another type: SQLite is content, what it gives is not what we wrote.
             return Self::Damaged(error.to_string());
         };
-        if said.extended_code == ffi::SQLITE_IOERR_SHMSIZE {
+        match (error.sqlite_error_code(), said.extended_code) {
             // The index of the log could not grow: a full disk by another name.
-            return Self::Full;
-        }
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => Self::Full,
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(error.to_string()),
+            (_, ffi::SQLITE_IOERR_SHMSIZE) | (Some(ErrorCode::DiskFull), _) => Self::Full,
+            (Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked), _) => Self::Busy,
+            (_, ffi::SQLITE_READONLY_DBMOVED) => Self::Failed("removed or moved away".to_owned()),
+            // Our statements fit our schema, and the file is ours to write: what does not fit is the file.
+            (
+                Some(
+                    ErrorCode::DatabaseCorrupt
+                    | ErrorCode::NotADatabase
+                    | ErrorCode::ReadOnly
+                    | ErrorCode::ConstraintViolation
+                    | ErrorCode::TypeMismatch
+                    | ErrorCode::Unknown,
+                ),
+                _,
+            ) => Self::Damaged(error.to_string()),
             _ => Self::Failed(error.to_string()),
         }
     }

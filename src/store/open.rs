@@ -112,11 +112,16 @@ struct Recovered {
 }
 
 fn recover(dir: &Path, path: &Path) -> Result<Recovered, StoreError> {
-    verify::not_emptied(dir, path)?;
+    let was_in_use = verify::was_in_use(dir, path)?;
+    if path.exists() {
+        // SQLite would open it for reading then, and fail later with other words.
+        let writable = fs::OpenOptions::new().write(true).open(path);
+        writable.map_err(|error| StoreError::Failed(error.to_string()))?;
+    }
     let mut connection = Connection::open(path)?;
     // What turns out to be damaged is left as it was found.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    prepare(&mut connection, path)?;
+    prepare(&mut connection, path, was_in_use)?;
     let damaged_rows = verify::verify(&mut connection, path)?;
     let (store_id, next_number) = verify::read_meta(&connection)?;
     let page_bytes: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
@@ -125,7 +130,7 @@ fn recover(dir: &Path, path: &Path) -> Result<Recovered, StoreError> {
     Ok(Recovered { connection, store_id, next_number, page_bytes, damaged_rows })
 }
 
-fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+fn prepare(connection: &mut Connection, path: &Path, was_in_use: bool) -> Result<(), StoreError> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(32);
     let fresh = fs::metadata(path).map_or(true, |meta| meta.len() == 0);
@@ -147,6 +152,9 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     }
     if version == 0 && !schema::is_empty(connection)? {
         return Err(StoreError::Damaged("it holds tables, but no version of dispod's schema".to_owned()));
+    }
+    if version == 0 && was_in_use {
+        return Err(StoreError::Damaged("it is empty, but was in use".to_owned()));
     }
     if version < schema::VERSION {
         schema::migrate(connection, version)?;

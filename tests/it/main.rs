@@ -9,6 +9,7 @@ mod child;
 mod config;
 mod demo;
 mod door;
+mod faults;
 mod guard;
 mod heart;
 mod hostile;
