@@ -3,3 +3,4 @@
 
 mod damage;
 mod keeper;
+mod shim;
