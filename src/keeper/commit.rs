@@ -52,6 +52,8 @@ impl Keeper {
                 if kept_nothing {
                     self.write_in_need(settlements);
                 } else {
+                    let way = self.housekeeping.make_way(&mut self.store);
+                    self.survive(way);
                     self.commit(submissions, settlements);
                 }
             }

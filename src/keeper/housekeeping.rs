@@ -55,11 +55,15 @@ pub(super) struct Housekeeping {
 }
 
 impl Housekeeping {
-    pub(super) fn new(store: &Store, checkpoints: Checkpoints) -> Self {
+    pub(super) fn new(store: &mut Store, checkpoints: Checkpoints) -> Result<Self, StoreError> {
         let reserve = store.dir().join(RESERVE_NAME);
         let reserve_bytes = store.wal_limit_bytes() + RESERVE_MORE_BYTES;
         let reserved = allocate(&reserve, reserve_bytes);
-        Self {
+        if !reserved {
+            log::error!("the disk of the store is full: new events are refused until there is room");
+            store.limit_to_present_size()?;
+        }
+        Ok(Self {
             checkpoints,
             measure_at: None,
             unsynced: false,
@@ -74,7 +78,7 @@ impl Housekeeping {
             reserve,
             reserve_bytes,
             reserved,
-        }
+        })
     }
 
     /// How long the keeper may sleep.
@@ -124,9 +128,7 @@ impl Housekeeping {
                 store.sync()?;
             }
             Self::measure(store, metrics)?;
-            if !self.reserved {
-                self.reserved = allocate(&self.reserve, self.reserve_bytes);
-            }
+            self.reserve_again(store);
             let room = self.make_room(store, outbox)?;
             health.set_backlog_full(!room);
             if !room {
@@ -150,14 +152,11 @@ impl Housekeeping {
     /// Whether a new event may be kept. History gives way before an event is refused, and so do outcomes that a
     /// durable subscriber does not come for: it delays nobody but itself.
     pub(super) fn make_room(&mut self, store: &mut Store, outbox: &mut Outbox) -> Result<bool, StoreError> {
-        if self.has_room(store)? {
+        if store.has_room()? {
             return Ok(true);
         }
-        if !self.reserved {
-            return Ok(false);
-        }
         if self.forget_for_room(store, outbox.has_backlog())? {
-            self.complain("the store is at store.max_size: the oldest history is forgotten early");
+            self.complain("the store is full: the oldest history is forgotten early");
             return Ok(true);
         }
         for _ in 0..MAKE_ROOM_STEPS_MAX {
@@ -197,27 +196,40 @@ impl Housekeeping {
         Ok(false)
     }
 
-    fn has_room(&self, store: &Store) -> Result<bool, StoreError> {
-        Ok(self.reserved && store.has_room()?)
-    }
-
-    /// Settlements found no room: history gives way or, when it is the disk that is full, the reserve.
+    /// Something found no room: history gives way or, when it is the disk that is full, the reserve; and the log
+    /// starts over in the space it has.
     pub(super) fn make_way(&mut self, store: &mut Store) -> Result<(), StoreError> {
         self.measure_at.get_or_insert(Instant::now() + SYNC_WITHIN);
-        if !store.has_room()? {
-            match self.forget_for_room(store, false) {
-                Err(StoreError::Full) => {}
-                result => return result.map(|_| ()),
+        let forgotten =
+            if store.has_room()? { Err(StoreError::Full) } else { self.forget_for_room(store, false) };
+        match forgotten {
+            // A batch larger than what is left of `store.max_size`.
+            Err(StoreError::Full) if free_bytes(store) >= 2 * self.reserve_bytes => {}
+            Err(StoreError::Full) => {
+                self.complain("the disk of the store is full: new events are refused until there is room");
+                store.limit_to_present_size()?;
+                if std::mem::take(&mut self.reserved) {
+                    let _ = std::fs::remove_file(&self.reserve);
+                }
+            }
+            forgotten => {
+                forgotten?;
             }
         }
-        if std::mem::take(&mut self.reserved) {
-            log::error!("the disk of the store is full: using the reserve, new events are refused");
-            let _ = std::fs::remove_file(&self.reserve);
-        }
-        // The log cannot grow; moved into the database, it starts over in the space it has.
         match store.finish_checkpoint() {
             Err(StoreError::Full | StoreError::Busy) => Ok(()),
             result => result.map(|_| ()),
+        }
+    }
+
+    /// Reserves disk space again when there is more than is reserved, so that it is not taken and given up in turn.
+    fn reserve_again(&mut self, store: &mut Store) {
+        if !self.reserved && free_bytes(store) >= 2 * self.reserve_bytes {
+            self.reserved = allocate(&self.reserve, self.reserve_bytes);
+            if self.reserved {
+                log::info!("the disk of the store has room again");
+                store.lift_present_limit();
+            }
         }
     }
 
@@ -240,6 +252,11 @@ impl Housekeeping {
         self.pruned_through = pruned.looked_through.unwrap_or(0);
         Ok(pruned.events)
     }
+}
+
+/// What the disk has left for us.
+fn free_bytes(store: &Store) -> u64 {
+    rustix::fs::statvfs(store.dir()).map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 /// Reserves disk space; whether it is there now.

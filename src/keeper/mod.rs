@@ -108,7 +108,7 @@ impl Keeper {
         let (pending, dead) = store.count().map_err(unusable)?;
         metrics.events_pending.set(pending);
         metrics.events_dead.set(dead);
-        let housekeeping = Housekeeping::new(&store, checkpoints);
+        let housekeeping = Housekeeping::new(&mut store, checkpoints).map_err(unusable)?;
         Housekeeping::measure(&store, &metrics).map_err(unusable)?;
         let Channels { submissions, orders, notices, notices_kept_max } = channels;
         Ok(Self {

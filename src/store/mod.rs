@@ -158,6 +158,8 @@ pub struct Store {
     wal_limit_pages: u32,
     /// Pages in use beyond which no new event is taken.
     keep_limit_pages: u64,
+    /// The same while the disk is full.
+    present_limit_pages: Option<u64>,
     wal: Option<std::fs::File>,
     syncing: Sync,
     /// False once a write or a sync failed in a way that leaves unknown what the disk holds.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
+use super::room::{RESERVE_FRACTION, RESERVE_MAX_BYTES};
 use super::{FILE_NAME, RESERVE_NAME, Store, StoreError, Sync, damaged, lock, schema, verify};
 use crate::clock;
 use crate::config::StoreConfig;
@@ -30,11 +31,6 @@ const CACHE_KIB: i64 = 2048;
 
 /// How long to wait for another program's lock on the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Part of `store.max_size` that new events may not use, so that those kept can always be settled...
-const RESERVE_FRACTION: u64 = 8;
-/// ...but not more than this.
-const RESERVE_MAX_BYTES: u64 = 16 * 1024 * 1024;
 
 impl Store {
     /// Opens the store in `config.dir`, creating or recovering it.
@@ -85,6 +81,7 @@ impl Store {
             wal_pages,
             wal_limit_pages: u32::try_from(wal_limit_bytes / page_bytes).unwrap_or(u32::MAX),
             keep_limit_pages: limit_pages - reserve_bytes / page_bytes,
+            present_limit_pages: None,
             wal: None,
             syncing: Sync::Now,
             trusted: Arc::new(AtomicBool::new(true)),

@@ -2,6 +2,11 @@
 
 use super::{Store, StoreError};
 
+/// Part of the file that new events may not use, so that those kept can always be settled...
+pub(super) const RESERVE_FRACTION: u64 = 8;
+/// ...but not more than this of `store.max_size`.
+pub(super) const RESERVE_MAX_BYTES: u64 = 16 * 1024 * 1024;
+
 /// The file may grow by so much at a time beyond `store.max_size`, for what cannot be put off.
 const GRACE_BYTES: u64 = 1024 * 1024;
 
@@ -11,7 +16,29 @@ impl Store {
     /// # Errors
     /// [`StoreError`]
     pub fn has_room(&self) -> Result<bool, StoreError> {
-        Ok(self.pages_in_use()? < self.keep_limit_pages)
+        let limit_pages = self.present_limit_pages.unwrap_or(u64::MAX).min(self.keep_limit_pages);
+        Ok(self.pages_in_use()? < limit_pages)
+    }
+
+    /// The disk is full: no new event is taken before there is room in what the file has now.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub fn limit_to_present_size(&mut self) -> Result<(), StoreError> {
+        let pages = self.number("page_count")?;
+        self.present_limit_pages = Some(pages - pages / RESERVE_FRACTION);
+        Ok(())
+    }
+
+    /// The disk has room again.
+    pub fn lift_present_limit(&mut self) {
+        self.present_limit_pages = None;
+    }
+
+    /// Whether the file may not grow for new events.
+    #[must_use]
+    pub fn is_limited_to_present_size(&self) -> bool {
+        self.present_limit_pages.is_some()
     }
 
     /// Lets the file grow a little beyond `store.max_size`, until the next start: what is kept must be settled,

@@ -4,3 +4,4 @@
 mod damage;
 mod keeper;
 mod shim;
+mod space;

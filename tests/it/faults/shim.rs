@@ -146,7 +146,7 @@ fn script(address: std::net::SocketAddr, run: u64) -> BTreeMap<String, Vec<&'sta
                 }
             }
             Ok(answer) => {
-                assert!(answer.status == 503 && answer.header("Retry-After").is_some(), "{answer:?}")
+                assert!(answer.status == 503 && answer.header("Retry-After").is_some(), "{answer:?}");
             }
             Err(_) => break,
         }
@@ -219,12 +219,15 @@ fn whichever_write_or_sync_fails_what_was_acknowledged_is_recovered() {
                     if at >= end.load(SeqCst) {
                         return;
                     }
-                    // Every call fails one of four ways; its neighbours fail the others.
-                    let errno = if at % 2 == 0 { Errno::IO } else { Errno::NOSPC };
-                    if run(&shim, &sandbox, Fault { at, on: at % 4 < 2, errno }) {
-                        faults.fetch_add(1, SeqCst);
-                    } else {
-                        end.fetch_min(at, SeqCst);
+                    // One of the two goes on failing, by turns.
+                    let io = Fault { at, on: at % 2 == 0, errno: Errno::IO };
+                    let no_space = Fault { at, on: at % 2 == 1, errno: Errno::NOSPC };
+                    for fault in [io, no_space] {
+                        if run(&shim, &sandbox, fault) {
+                            faults.fetch_add(1, SeqCst);
+                        } else {
+                            end.fetch_min(at, SeqCst);
+                        }
                     }
                 }
             });
