@@ -42,8 +42,10 @@ pub fn run(args: &Args) -> Result<(), Error> {
             }
         }
     });
+    let failures = daemon.failures().clone();
     daemon.shutdown();
-    ended
+    // What cannot be written at the very end is a failure too.
+    ended.and_then(|()| failures.try_recv().map_or(Ok(()), |why| Err(Error::failed(why))))
 }
 
 fn wait(daemon: &Daemon, signals: &Receiver<i32>, args: &Args) -> Result<(), Error> {

@@ -10,7 +10,7 @@ use crate::clock;
 use crate::config::StoreConfig;
 use crate::health::Health;
 use crate::metrics::Metrics;
-use crate::store::{Class, Store, StoreError, Sync};
+use crate::store::{Class, RESERVE_NAME, Store, StoreError, Sync};
 
 use super::outbox::Outbox;
 
@@ -26,8 +26,9 @@ const MAKE_ROOM_STEPS_MAX: usize = 8;
 const BARREN_EVENTS: usize = 64 * 1024;
 /// At most one complaint of a kind in this time.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
-/// Size of the file that is given up when the disk is full, so that what is kept can still be settled.
-const RESERVE_BYTES: u64 = 2 * 1024 * 1024;
+/// What the reserve, given up when the disk is full, has beyond the size of the log: the log can then be moved into
+/// the database, and its own space be written again.
+const RESERVE_MORE_BYTES: u64 = 1024 * 1024;
 
 pub(super) struct Housekeeping {
     checkpoints: Checkpoints,
@@ -49,14 +50,20 @@ pub(super) struct Housekeeping {
     behind: [bool; Class::ALL.len()],
     complained: Option<(Instant, &'static str)>,
     reserve: PathBuf,
+    reserve_bytes: u64,
     reserved: bool,
 }
 
 impl Housekeeping {
-    pub(super) fn new(dir: &Path, checkpoints: Checkpoints) -> Self {
-        let reserve = dir.join("reserve");
-        let reserved = allocate(&reserve);
-        Self {
+    pub(super) fn new(store: &mut Store, checkpoints: Checkpoints) -> Result<Self, StoreError> {
+        let reserve = store.dir().join(RESERVE_NAME);
+        let reserve_bytes = store.wal_limit_bytes() + RESERVE_MORE_BYTES;
+        let reserved = allocate(&reserve, reserve_bytes);
+        if !reserved {
+            log::error!("the disk of the store is full: new events are refused until there is room");
+            store.limit_to_present_size()?;
+        }
+        Ok(Self {
             checkpoints,
             measure_at: None,
             unsynced: false,
@@ -69,8 +76,9 @@ impl Housekeeping {
             behind: [false; Class::ALL.len()],
             complained: None,
             reserve,
+            reserve_bytes,
             reserved,
-        }
+        })
     }
 
     /// How long the keeper may sleep.
@@ -120,9 +128,7 @@ impl Housekeeping {
                 store.sync()?;
             }
             Self::measure(store, metrics)?;
-            if !self.reserved {
-                self.reserved = allocate(&self.reserve);
-            }
+            self.reserve_again(store);
             let room = self.make_room(store, outbox)?;
             health.set_backlog_full(!room);
             if !room {
@@ -146,14 +152,11 @@ impl Housekeeping {
     /// Whether a new event may be kept. History gives way before an event is refused, and so do outcomes that a
     /// durable subscriber does not come for: it delays nobody but itself.
     pub(super) fn make_room(&mut self, store: &mut Store, outbox: &mut Outbox) -> Result<bool, StoreError> {
-        if self.has_room(store)? {
+        if store.has_room()? {
             return Ok(true);
         }
-        if !self.reserved {
-            return Ok(false);
-        }
         if self.forget_for_room(store, outbox.has_backlog())? {
-            self.complain("the store is at store.max_size: the oldest history is forgotten early");
+            self.complain("the store is full: the oldest history is forgotten early");
             return Ok(true);
         }
         for _ in 0..MAKE_ROOM_STEPS_MAX {
@@ -193,17 +196,41 @@ impl Housekeeping {
         Ok(false)
     }
 
-    fn has_room(&self, store: &Store) -> Result<bool, StoreError> {
-        Ok(self.reserved && store.has_room()?)
+    /// Something found no room: history gives way or, when it is the disk that is full, the reserve; and the log
+    /// starts over in the space it has.
+    pub(super) fn make_way(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        self.measure_at.get_or_insert(Instant::now() + SYNC_WITHIN);
+        let forgotten =
+            if store.has_room()? { Err(StoreError::Full) } else { self.forget_for_room(store, false) };
+        match forgotten {
+            // A batch larger than what is left of `store.max_size`.
+            Err(StoreError::Full) if free_bytes(store) >= 2 * self.reserve_bytes => {}
+            Err(StoreError::Full) => {
+                self.complain("the disk of the store is full: new events are refused until there is room");
+                store.limit_to_present_size()?;
+                if std::mem::take(&mut self.reserved) {
+                    let _ = std::fs::remove_file(&self.reserve);
+                }
+            }
+            forgotten => {
+                forgotten?;
+            }
+        }
+        match store.finish_checkpoint() {
+            Err(StoreError::Full | StoreError::Busy) => Ok(()),
+            result => result.map(|_| ()),
+        }
     }
 
-    /// Gives the reserved disk space up: the disk is full and settlements must be written.
-    pub(super) fn release_reserve(&mut self) {
-        if std::mem::take(&mut self.reserved) {
-            log::error!("the disk of the store is full: using the reserve, new events are refused");
-            let _ = std::fs::remove_file(&self.reserve);
+    /// Reserves disk space again when there is more than is reserved, so that it is not taken and given up in turn.
+    fn reserve_again(&mut self, store: &mut Store) {
+        if !self.reserved && free_bytes(store) >= 2 * self.reserve_bytes {
+            self.reserved = allocate(&self.reserve, self.reserve_bytes);
+            if self.reserved {
+                log::info!("the disk of the store has room again");
+                store.lift_present_limit();
+            }
         }
-        self.measure_at.get_or_insert(Instant::now() + SYNC_WITHIN);
     }
 
     fn prune(&mut self, store: &mut Store, config: &StoreConfig) -> Result<bool, StoreError> {
@@ -227,11 +254,16 @@ impl Housekeeping {
     }
 }
 
+/// What the disk has left for us.
+fn free_bytes(store: &Store) -> u64 {
+    rustix::fs::statvfs(store.dir()).map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
 /// Reserves disk space; whether it is there now.
-fn allocate(path: &Path) -> bool {
+fn allocate(path: &Path, bytes: u64) -> bool {
     let reserved = || -> std::io::Result<()> {
         let file = std::fs::OpenOptions::new().create(true).write(true).truncate(false).open(path)?;
-        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, RESERVE_BYTES)?;
+        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes)?;
         Ok(())
     };
     match reserved() {

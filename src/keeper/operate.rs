@@ -9,7 +9,7 @@ use crate::clock;
 use crate::disposition::Mapping;
 use crate::event::KeptEvent;
 use crate::flow::{Notice, Operated, Operation, Order};
-use crate::store::{BacklogRow, Batch, StoreError, Sync};
+use crate::store::{BacklogRow, Batch, Class, StoreError, Sync};
 
 /// Most dead letters one operation touches in one transaction.
 const OPERATION_MAX: usize = 256;
@@ -21,21 +21,13 @@ impl Keeper {
         }
         let result = match order {
             Order::LoadClass { class, after_place, limit } => {
-                self.store.pending(class, after_place, limit).and_then(|rows| {
-                    let full = rows.len() == limit;
-                    let events = self.bury(rows)?;
-                    let continue_after = if full { events.last().map(|event| event.place) } else { None };
-                    self.housekeeping.set_behind(class, false);
-                    self.tell(Notice::Backlog { class, events, continue_after });
-                    Ok(())
-                })
+                let result = self.load_class(class, after_place, limit);
+                self.unless_put_off(result, order)
             }
-            Order::LoadLane { contact_id, limit } => self.store.lane(&contact_id, limit).and_then(|rows| {
-                let more = rows.len() == limit;
-                let events = self.bury(rows)?;
-                self.tell(Notice::Lane { contact_id, events, more });
-                Ok(())
-            }),
+            Order::LoadLane { ref contact_id, limit } => {
+                let result = self.load_lane(contact_id, limit);
+                self.unless_put_off(result, order)
+            }
             Order::Settle(_) | Order::Remap(_) => Ok(()),
             Order::Outbox(order) => {
                 self.outbox.obey(order);
@@ -49,6 +41,32 @@ impl Keeper {
             }
         };
         self.survive(result);
+    }
+
+    fn load_class(&mut self, class: Class, after_place: u64, limit: usize) -> Result<(), StoreError> {
+        let rows = self.store.pending(class, after_place, limit)?;
+        let full = rows.len() == limit;
+        let events = self.bury(rows)?;
+        let continue_after = if full { events.last().map(|event| event.place) } else { None };
+        self.housekeeping.set_behind(class, false);
+        self.tell(Notice::Backlog { class, events, continue_after });
+        Ok(())
+    }
+
+    fn load_lane(&mut self, contact_id: &Arc<str>, limit: usize) -> Result<(), StoreError> {
+        let rows = self.store.lane(contact_id, limit)?;
+        let more = rows.len() == limit;
+        let events = self.bury(rows)?;
+        self.tell(Notice::Lane { contact_id: Arc::clone(contact_id), events, more });
+        Ok(())
+    }
+
+    /// A question that time can answer is put off: dispatch asks it only once.
+    fn unless_put_off(&mut self, result: Result<(), StoreError>, question: Order) -> Result<(), StoreError> {
+        if matches!(result, Err(StoreError::Full | StoreError::Busy)) {
+            self.put_off.push(question);
+        }
+        result
     }
 
     /// Maps with this from now on. A store that is merely full changes nothing about that, as at the start: events
@@ -69,13 +87,7 @@ impl Keeper {
     fn bury(&mut self, rows: Vec<BacklogRow>) -> Result<Vec<KeptEvent>, StoreError> {
         let damaged: Vec<u64> = rows.iter().filter_map(|row| row.as_ref().err().copied()).collect();
         if !damaged.is_empty() {
-            let now_ms = clock::now_ms();
-            self.store.transact(Sync::Now, |batch| {
-                damaged.iter().try_for_each(|id| batch.bury_corrupt(*id, now_ms))
-            })?;
-            for id in &damaged {
-                log::error!("event {id} is damaged in the store: it is dead now, with reason corrupt");
-            }
+            self.store.bury_corrupt(&damaged, clock::now_ms())?;
             self.metrics.events_pending.sub(damaged.len() as u64);
             self.metrics.events_dead.add(damaged.len() as u64);
         }

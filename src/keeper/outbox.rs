@@ -141,6 +141,11 @@ impl Outbox {
         self.metrics.subscribers().iter().any(|meter| meter.pending.get() > 0)
     }
 
+    /// The acceptances that are not in the store yet are not audited: there is no room for them.
+    pub(super) fn forget_unsaved(&mut self) {
+        self.unsaved.clear();
+    }
+
     /// A commit failed; it is tried again later.
     pub(super) fn postpone(&mut self) {
         self.save_at = Some(Instant::now() + SAVE_WITHIN);
@@ -324,7 +329,11 @@ impl Keeper {
             }
             Err(error) => {
                 self.outbox.postpone();
-                self.survive(Err(error));
+                if matches!(error, StoreError::Full) {
+                    self.write_in_need(Vec::new());
+                } else {
+                    self.survive(Err(error));
+                }
             }
         }
     }

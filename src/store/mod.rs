@@ -24,17 +24,20 @@ mod lock;
 mod open;
 mod outbox;
 mod pages;
+mod room;
 mod row;
 mod schema;
+mod verify;
 mod walk;
 mod write;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
-use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, TransactionBehavior, ffi, params};
 
 use crate::event::{KeptEvent, Severity};
 
@@ -48,6 +51,9 @@ pub use write::{Batch, Kept, NewEvent, Pruned, Step, StepKind};
 
 /// The database's file name inside `store.dir`.
 pub const FILE_NAME: &str = "dispod.db";
+
+/// The file beside it whose space is given up when the disk is full.
+pub const RESERVE_NAME: &str = "reserve";
 
 /// Reason of a dead letter whose row does not match its checksum.
 pub const CORRUPT: &str = "corrupt";
@@ -113,10 +119,27 @@ impl fmt::Display for StoreError {
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => Self::Full,
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(error.to_string()),
+        let Some(said) = error.sqlite_error() else {
+            // A missing row, a value of another type: SQLite is content, what it gives is not what we wrote.
+            return Self::Damaged(error.to_string());
+        };
+        match (error.sqlite_error_code(), said.extended_code) {
+            // The index of the log could not grow: a full disk by another name.
+            (_, ffi::SQLITE_IOERR_SHMSIZE) | (Some(ErrorCode::DiskFull), _) => Self::Full,
+            (Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked), _) => Self::Busy,
+            (_, ffi::SQLITE_READONLY_DBMOVED) => Self::Failed("removed or moved away".to_owned()),
+            // Our statements fit our schema, and the file is ours to write: what does not fit is the file.
+            (
+                Some(
+                    ErrorCode::DatabaseCorrupt
+                    | ErrorCode::NotADatabase
+                    | ErrorCode::ReadOnly
+                    | ErrorCode::ConstraintViolation
+                    | ErrorCode::TypeMismatch
+                    | ErrorCode::Unknown,
+                ),
+                _,
+            ) => Self::Damaged(error.to_string()),
             _ => Self::Failed(error.to_string()),
         }
     }
@@ -131,13 +154,18 @@ pub struct Store {
     dir: PathBuf,
     id: String,
     next_number: u64,
+    page_bytes: u64,
     /// Pages in the write-ahead log after the last commit.
     wal_pages: Arc<AtomicU32>,
     wal_limit_pages: u32,
     /// Pages in use beyond which no new event is taken.
     keep_limit_pages: u64,
+    /// The same while the disk is full.
+    present_limit_pages: Option<u64>,
     wal: Option<std::fs::File>,
     syncing: Sync,
+    /// False once a write or a sync failed in a way that leaves unknown what the disk holds.
+    trusted: Arc<AtomicBool>,
     _lock: lock::StoreLock,
 }
 
@@ -197,6 +225,34 @@ impl Store {
         self.wal.as_ref().map_or(Ok(()), |wal| wal.sync_data().map_err(failed))
     }
 
+    /// Puts events whose rows fail their checksum among the dead, as they are.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub fn bury_corrupt(&mut self, ids: &[u64], at_ms: i64) -> Result<(), StoreError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let bury = |store: &mut Self| {
+            store.transact(Sync::Now, |batch| ids.iter().try_for_each(|id| batch.bury_corrupt(*id, at_ms)))
+        };
+        let buried = match bury(self) {
+            Err(StoreError::Full) => self.raise_limit().and_then(|()| bury(self)),
+            // The indexes disagree with what became of the row.
+            Err(StoreError::Damaged(_)) => {
+                log::warn!("rebuilding the store's indexes");
+                self.connection.execute_batch("REINDEX")?;
+                bury(self)
+            }
+            buried => buried,
+        };
+        buried?;
+        for id in ids {
+            log::error!("event {id} is damaged in the store: it is dead now, with reason {CORRUPT}");
+        }
+        Ok(())
+    }
+
     /// Bytes of database and log on the disk.
     #[must_use]
     pub fn bytes_on_disk(&self) -> u64 {
@@ -204,17 +260,11 @@ impl Store {
         size(FILE_NAME) + size(&format!("{FILE_NAME}-wal"))
     }
 
-    /// Whether there is room for another event, besides what is reserved for settling those already kept.
-    ///
-    /// # Errors
-    /// [`StoreError`]
-    pub fn has_room(&self) -> Result<bool, StoreError> {
-        Ok(self.pages_in_use()? < self.keep_limit_pages)
-    }
-
-    fn pages_in_use(&self) -> Result<u64, StoreError> {
-        let pragma = |name| self.connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-        Ok((pragma("page_count")? - pragma("freelist_count")?).cast_unsigned())
+    /// Nothing is moved from the log into the database any more, not even at the end: what the disk holds is
+    /// unknown, and the next start finds out.
+    pub fn distrust(&mut self) {
+        self.trusted.store(false, Relaxed);
+        let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
     }
 
     /// Pending events of `class` behind `after_place`, in order, at most `limit`.
@@ -285,12 +335,13 @@ impl Store {
 }
 
 /// The words for a file that cannot be trusted: what it is, and what to do.
-fn damaged(path: &Path, why: &str) -> crate::error::Error {
+#[must_use]
+pub fn damaged(path: &Path, why: &str) -> crate::error::Error {
     let file = path.display();
     crate::error::Error::store_damaged(
         path,
         format!(
-            "the store {file} is damaged ({why}); nothing was changed. Keep a copy of the directory, try \
+            "the store {file} is damaged ({why}) and is left as it is. Keep a copy of the directory, try \
              `sqlite3 {file} .recover > saved.sql` to save what can be read, and start with an empty store.dir"
         ),
     )

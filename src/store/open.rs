@@ -4,12 +4,15 @@ use std::fs;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 
-use super::{FILE_NAME, Store, StoreError, Sync, damaged, lock, schema};
+use super::room::{RESERVE_FRACTION, RESERVE_MAX_BYTES};
+use super::{FILE_NAME, RESERVE_NAME, Store, StoreError, Sync, damaged, lock, schema, verify};
+use crate::clock;
 use crate::config::StoreConfig;
 use crate::error::Error;
 
@@ -29,14 +32,6 @@ const CACHE_KIB: i64 = 2048;
 /// How long to wait for another program's lock on the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Up to this size the whole file is checked at the start; a larger one would delay the first 200.
-const CHECKED_AT_START_BYTES: u64 = 8 * 1024 * 1024;
-
-/// Part of `store.max_size` that new events may not use, so that those kept can always be settled...
-const RESERVE_FRACTION: u64 = 8;
-/// ...but not more than this.
-const RESERVE_MAX_BYTES: u64 = 16 * 1024 * 1024;
-
 impl Store {
     /// Opens the store in `config.dir`, creating or recovering it.
     ///
@@ -51,17 +46,17 @@ impl Store {
         create(&dir).map_err(|error| cannot("create", &error))?;
         let lock = lock::StoreLock::take(&dir)?;
         let path = dir.join(FILE_NAME);
-        let mut connection = Connection::open(&path).map_err(|error| cannot("open", &error))?;
-        let opened = prepare(&mut connection, &path).and_then(|()| Ok(read_meta(&connection)?));
-        let (store_id, next_number) = opened.map_err(|error| match error {
+        let unusable = |error: StoreError| match error {
             StoreError::Damaged(why) => damaged(&path, &why),
             other => cannot("open", &other),
-        })?;
-        verify(&connection, &path)?;
-        let page_bytes = connection
-            .pragma_query_value(None, "page_size", |row| row.get::<_, i64>(0))
-            .map_err(|error| cannot("open", &error))?
-            .cast_unsigned();
+        };
+        let recovered = match recover(&dir, &path) {
+            // The log cannot even be read without a little room.
+            Err(StoreError::Full) if fs::remove_file(dir.join(RESERVE_NAME)).is_ok() => recover(&dir, &path),
+            recovered => recovered,
+        };
+        let Recovered { mut connection, store_id, next_number, page_bytes, damaged_rows } =
+            recovered.map_err(unusable)?;
         let reserve_bytes = (config.max_size_bytes / RESERVE_FRACTION).min(RESERVE_MAX_BYTES);
         let limit_pages = config.max_size_bytes / page_bytes;
         connection
@@ -77,18 +72,23 @@ impl Store {
                 Ok(())
             }))
             .map_err(|error| cannot("open", &error))?;
-        Ok(Self {
+        let mut store = Self {
             connection,
-            dir,
+            dir: dir.clone(),
             id: store_id,
             next_number,
+            page_bytes,
             wal_pages,
             wal_limit_pages: u32::try_from(wal_limit_bytes / page_bytes).unwrap_or(u32::MAX),
             keep_limit_pages: limit_pages - reserve_bytes / page_bytes,
+            present_limit_pages: None,
             wal: None,
             syncing: Sync::Now,
+            trusted: Arc::new(AtomicBool::new(true)),
             _lock: lock,
-        })
+        };
+        store.bury_corrupt(&damaged_rows, clock::now_ms()).map_err(unusable)?;
+        Ok(store)
     }
 }
 
@@ -99,7 +99,35 @@ fn create(dir: &Path) -> std::io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
-fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+/// A database that was opened, recovered and looked through.
+struct Recovered {
+    connection: Connection,
+    store_id: String,
+    next_number: u64,
+    page_bytes: u64,
+    damaged_rows: Vec<u64>,
+}
+
+fn recover(dir: &Path, path: &Path) -> Result<Recovered, StoreError> {
+    let was_in_use = verify::was_in_use(dir, path)?;
+    if path.exists() {
+        // SQLite would open it for reading then, and fail later with other words.
+        let writable = fs::OpenOptions::new().write(true).open(path);
+        writable.map_err(|error| StoreError::Failed(error.to_string()))?;
+    }
+    let mut connection = Connection::open(path)?;
+    // What turns out to be damaged is left as it was found.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    prepare(&mut connection, path, was_in_use)?;
+    let damaged_rows = verify::verify(&mut connection, path)?;
+    let (store_id, next_number) = verify::read_meta(&connection)?;
+    let page_bytes: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    let page_bytes = page_bytes.cast_unsigned();
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    Ok(Recovered { connection, store_id, next_number, page_bytes, damaged_rows })
+}
+
+fn prepare(connection: &mut Connection, path: &Path, was_in_use: bool) -> Result<(), StoreError> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(32);
     let fresh = fs::metadata(path).map_or(true, |meta| meta.len() == 0);
@@ -119,40 +147,14 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
             schema::VERSION
         )));
     }
+    if version == 0 && !schema::is_empty(connection)? {
+        return Err(StoreError::Damaged("it holds tables, but no version of dispod's schema".to_owned()));
+    }
+    if version == 0 && was_in_use {
+        return Err(StoreError::Damaged("it is empty, but was in use".to_owned()));
+    }
     if version < schema::VERSION {
         schema::migrate(connection, version)?;
     }
     Ok(())
-}
-
-/// The store's id and the next unused number for ids and places.
-fn read_meta(connection: &Connection) -> rusqlite::Result<(String, u64)> {
-    let store_id =
-        connection.query_row("SELECT value FROM meta WHERE name = 'store_id'", [], |row| row.get(0))?;
-    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, Option<i64>>(0));
-    let id = number("SELECT max(id) FROM event")?;
-    let critical = number("SELECT max(place) FROM event WHERE state = 0 AND (severity > 0) = 0")?;
-    let rest = number("SELECT max(place) FROM event WHERE state = 0 AND (severity > 0) = 1")?;
-    let last = id.max(critical).max(rest).unwrap_or(0).cast_unsigned();
-    Ok((store_id, last + 1))
-}
-
-/// Looks for damage that SQLite finds by itself, and rebuilds indexes that disagree with their table.
-fn verify(connection: &Connection, path: &Path) -> Result<(), Error> {
-    if fs::metadata(path).map_or(0, |meta| meta.len()) > CHECKED_AT_START_BYTES {
-        return Ok(());
-    }
-    let first_finding =
-        || connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get::<_, String>(0));
-    let fault = |error: rusqlite::Error| damaged(path, &error.to_string());
-    let finding = first_finding().map_err(fault)?;
-    if finding == "ok" {
-        return Ok(());
-    }
-    log::warn!("the store's indexes are damaged ({finding}); rebuilding them");
-    connection.execute_batch("REINDEX").map_err(fault)?;
-    match first_finding().map_err(fault)?.as_str() {
-        "ok" => Ok(()),
-        finding => Err(damaged(path, finding)),
-    }
 }

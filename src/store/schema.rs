@@ -86,3 +86,28 @@ pub(super) fn migrate(connection: &mut Connection, from: i32) -> rusqlite::Resul
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()
 }
+
+/// Whether there is nothing in it yet.
+pub(super) fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))
+}
+
+/// The first table or index that is not as [`MIGRATIONS`] make it: a damaged schema would be obeyed. What others
+/// have added does not matter.
+pub(super) fn difference(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    let model = Connection::open_in_memory()?;
+    MIGRATIONS.iter().try_for_each(|migration| model.execute_batch(migration))?;
+    let mut wanted =
+        model.prepare("SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL")?;
+    let mut there = connection.prepare(
+        "SELECT 1 FROM sqlite_schema WHERE type = ?1 AND name = ?2 AND tbl_name = ?3 AND sql = ?4",
+    )?;
+    let mut rows = wanted.query([])?;
+    while let Some(row) = rows.next()? {
+        let [kind, name, table, sql]: [String; 4] = [row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?];
+        if !there.exists([&kind, &name, &table, &sql])? {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}

@@ -11,6 +11,7 @@ mod config;
 mod crash;
 mod demo;
 mod door;
+mod faults;
 mod guard;
 mod heart;
 mod hostile;

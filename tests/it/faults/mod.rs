@@ -1,0 +1,7 @@
+//! What a failing, full or lying disk can do, done on purpose: what was acknowledged is there afterwards, or the
+//! start is refused with words.
+
+mod damage;
+mod keeper;
+mod shim;
+mod space;
