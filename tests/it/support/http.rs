@@ -53,7 +53,7 @@ impl Client {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> io::Result<Response> {
-        let mut head = vec![format!("{method} {target} HTTP/1.1"), "Host: test".to_owned()];
+        let mut head = vec![format!("{method} {target} HTTP/1.1"), "Host: localhost".to_owned()];
         head.extend(headers.iter().map(|(name, value)| format!("{name}: {value}")));
         if !body.is_empty() {
             head.push(format!("Content-Length: {}", body.len()));
