@@ -18,7 +18,10 @@ fn sandbox() -> Sandbox {
 }
 
 fn daemon(sandbox: &Sandbox) -> Daemon {
-    Daemon::start(&config_for(sandbox))
+    let daemon = Daemon::start(&config_for(sandbox));
+    // A test may end it at once, and ask for the address afterwards.
+    daemon.admin_addr();
+    daemon
 }
 
 /// What a command did.

@@ -51,17 +51,15 @@ impl Records {
     /// # Errors
     /// It cannot be read, or is no header that serves.
     pub(super) fn open(mut lines: Lines) -> Result<Self, String> {
-        let mut first = loop {
-            match lines.next().map_err(|error| error.to_string())? {
-                Some(line) if line.text.trim_ascii().is_empty() => {}
-                line => break line,
+        let first = loop {
+            let Some(mut line) = lines.next().map_err(|error| error.to_string())? else { break None };
+            if let Some(rest) = line.text.strip_prefix(BYTE_ORDER_MARK) {
+                line.text = rest.to_owned();
+            }
+            if !line.text.trim_ascii().is_empty() {
+                break Some(line);
             }
         };
-        if let Some(line) = &mut first
-            && let Some(rest) = line.text.strip_prefix(BYTE_ORDER_MARK)
-        {
-            line.text = rest.to_owned();
-        }
         // What is empty holds no records of any kind.
         let header = match first {
             Some(line) if !line.text.trim_ascii().starts_with(b"{") => {
