@@ -263,3 +263,47 @@ fn a_truncated_log_gives_what_was_kept_up_to_there() {
     assert!(events.is_sorted(), "{events:?}");
     assert!(events.iter().any(|count| (20..80).contains(count)), "{events:?}");
 }
+
+#[test]
+fn one_damaged_row_of_a_large_store_is_dead_and_the_others_are_delivered() {
+    // Too large to be looked through at the start.
+    const BULK_BYTES: usize = 200_000;
+    let dir = TempDir::new();
+    let mut store = Store::open(&config(dir.path())).unwrap();
+    let bulk = "x".repeat(BULK_BYTES);
+    let ids = store.transact(Sync::Now, |batch| {
+        (0..60)
+            .map(|number| {
+                let state = if number < 50 { State::Dead } else { State::Pending };
+                let mut stored = keep(batch, number * 2, state, 1)?;
+                if state == State::Dead {
+                    stored.settled.answer = Some(bulk.clone());
+                    batch.update(&stored)?;
+                }
+                Ok(stored.event.id)
+            })
+            .collect::<Result<Vec<_>, _>>()
+    });
+    drop(store);
+    let path = dir.path().join(FILE_NAME);
+    let mut bytes = fs::read(&path).unwrap();
+    assert!(bytes.len() > 9_000_000);
+    let row = b"contact-0553001".as_slice();
+    let place = bytes.windows(row.len()).position(|window| window == row).unwrap();
+    bytes[place + 9] = b'9';
+    fs::write(&path, &bytes).unwrap();
+
+    let mut store = Store::open(&config(dir.path())).unwrap();
+    let mut sound = Vec::new();
+    for class in Class::ALL {
+        let rows = store.pending(class, 0, 100).unwrap();
+        let damaged: Vec<u64> = rows.iter().filter_map(|row| row.as_ref().err().copied()).collect();
+        store.bury_corrupt(&damaged, 1).unwrap();
+        sound.extend(rows.into_iter().flatten().map(|event| event.id));
+    }
+    sound.sort_unstable();
+    let ids = ids.unwrap();
+    let others: Vec<u64> = ids[50..].iter().copied().filter(|id| *id != ids[55]).collect();
+    assert_eq!(sound, others);
+    assert_eq!(store.count().unwrap(), (9, 51));
+}

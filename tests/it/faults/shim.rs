@@ -69,9 +69,19 @@ struct Run {
 impl Run {
     fn start(shim: &Shim, sandbox: &Sandbox, fault: Fault) -> Self {
         let dir = TempDir::new();
+        let child = Self::spawn(&dir, shim, sandbox, fault);
+        Self { dir, child }
+    }
+
+    /// Starts it again on the same store, on a disk that is well.
+    fn restart(&mut self, shim: &Shim, sandbox: &Sandbox) {
+        self.child = Self::spawn(&self.dir, shim, sandbox, Fault { at: 0, on: false, errno: Errno::IO });
+    }
+
+    fn spawn(dir: &TempDir, shim: &Shim, sandbox: &Sandbox, fault: Fault) -> Child {
         fs::write(dir.path().join("dispod.toml"), config_for(sandbox)).unwrap();
         let log = File::create(dir.path().join("log")).unwrap();
-        let child = command()
+        command()
             .args(["serve", "--config", "dispod.toml"])
             .current_dir(dir.path())
             .env("LD_PRELOAD", &shim.library)
@@ -85,8 +95,7 @@ impl Run {
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
-            .unwrap();
-        Self { dir, child }
+            .unwrap()
     }
 
     fn log(&self) -> String {
@@ -203,6 +212,50 @@ fn recovered(dir: &Path, sandbox: &Sandbox, kept: &BTreeMap<String, Vec<&'static
             "{contact} {codes:?} {there:?}: {what}"
         );
     }
+}
+
+#[test]
+fn a_failing_disk_ends_the_daemon_with_words_and_the_next_start_has_everything() {
+    let Some(shim) = Shim::compile() else { return };
+    let sandbox = Sandbox::start(SandboxOptions::default()).unwrap();
+    let mut run = Run::start(&shim, &sandbox, Fault { at: 150, on: true, errno: Errno::IO });
+    let mut client = Client::connect(run.address().expect("it starts")).unwrap();
+    let mut kept = Vec::new();
+    let refused = loop {
+        let contact = format!("contact-{}", kept.len());
+        let body = format!(r#"{{"contactId":"{contact}","dispositionCode":"1001"}}"#);
+        match client.request("POST", "/webhook/call-result", &[], body.as_bytes()) {
+            Ok(answer) if answer.status == 200 => kept.push(contact),
+            Ok(answer) => break Some(answer),
+            Err(_) => break None,
+        }
+        assert!(kept.len() < 1000, "the disk does not fail");
+    };
+    // Refused with words, or gone already; never healthy.
+    assert!(refused.is_none_or(|answer| answer.status == 503 && answer.header("Retry-After").is_some()));
+    let health = client.request("GET", "/healthz", &[], b"");
+    assert!(health.is_err() || health.is_ok_and(|answer| answer.status == 503));
+    let mut status = None;
+    let ended = wait_until(SOON, || {
+        status = run.child.try_wait().unwrap();
+        status.is_some()
+    });
+    let log = run.log();
+    assert!(ended, "it goes on:\n{log}");
+    assert_eq!(status.unwrap().code(), Some(1), "{log}");
+    assert!(
+        log.contains("the store can no longer be trusted") && log.contains("dispod.db is failing"),
+        "{log}"
+    );
+    assert!(!log.contains("panicked") && log.lines().count() < 100, "{log}");
+    assert!(!kept.is_empty());
+
+    run.restart(&shim, &sandbox);
+    run.address().expect("it starts again");
+    let all =
+        || kept.iter().all(|contact| sandbox.contact(contact).is_some_and(|contact| contact.updates > 0));
+    assert!(wait_until(SOON, all), "{kept:?}\n{}", run.log());
+    assert_eq!(run.end(), 0);
 }
 
 #[test]
