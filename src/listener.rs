@@ -38,6 +38,10 @@ enum Kind {
     Unix(UnixListener),
 }
 
+/// What a connection may send ahead of our reading (the kernel doubles it): what it still holds is read even after
+/// the guard has ended the reading, and a flood of headers grows twentyfold in memory.
+const RECEIVE_BUFFER_BYTES: usize = 64 * 1024;
+
 /// How long the kernel lets a connection be slow at taking what we send.
 #[derive(Debug, Clone, Copy)]
 pub struct SendLimits {
@@ -103,7 +107,8 @@ impl Bound {
         })
     }
 
-    /// Sets what accepted TCP connections inherit: small writes at once, dead peers noticed, bounded sends.
+    /// Sets what accepted TCP connections inherit: small writes at once, dead peers noticed, bounded sends and
+    /// buffers.
     /// Unix connections inherit nothing.
     ///
     /// # Errors
@@ -113,6 +118,7 @@ impl Bound {
         let socket = SockRef::from(listener);
         socket.set_tcp_nodelay(true)?;
         socket.set_write_timeout(Some(limits.write))?;
+        socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
         let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
         socket.set_tcp_keepalive(&keepalive)?;
         let unacknowledged_ms = u32::try_from(limits.unacknowledged.as_millis()).unwrap_or(u32::MAX);

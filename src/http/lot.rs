@@ -21,7 +21,7 @@ use super::reply::Reply;
 /// Requests announcing more, and more than any handler takes, are parked rather than dropped.
 pub(super) const PARK_ABOVE_BYTES: usize = 1024 * 1024;
 /// Parked requests announcing no more than this are let go when their connection is over. Each takes that much
-/// memory for a moment, and glibc may keep it for the thread it was freed on: 64 MiB here cost 168 MB in the end.
+/// memory for a moment: with 64 MiB here the catalogue of bad requests peaked at 52 MB, with 4 at 22.
 const RECLAIM_MAX_BYTES: usize = 4 * 1024 * 1024;
 /// What is read of a refused body, so that the client gets to read the answer.
 const DRAIN_MAX_BYTES: u64 = PARK_ABOVE_BYTES as u64;

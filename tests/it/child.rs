@@ -37,6 +37,8 @@ impl Process {
             .args(["--exact", "child::serve", "--ignored", "--nocapture"])
             .env(DEADLINE_MS, deadline.as_millis().to_string())
             .env(CONNECTIONS, max_connections.to_string())
+            // A panic of tiny_http, told with its stack, would map the debug information: 100 MB of no interest.
+            .env("RUST_BACKTRACE", "0")
             // As the program itself has it, in `src/glibc.rs`.
             .env("MALLOC_MMAP_THRESHOLD_", "131072")
             .env("MALLOC_ARENA_MAX", "2")
