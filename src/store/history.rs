@@ -69,6 +69,7 @@ impl History {
             let connection = Connection::open_with_flags(&path, flags)?;
             connection.busy_timeout(Duration::from_secs(5))?;
             connection.pragma_update(None, "cache_size", -1024)?;
+            super::keep_plans(&connection)?;
             connection.query_row("SELECT count(*) FROM meta", [], |_| Ok(()))?;
             Ok(connection)
         };

@@ -34,6 +34,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 
 use crate::event::{KeptEvent, Severity};
@@ -282,6 +283,12 @@ impl Store {
         }
         Ok(oldest)
     }
+}
+
+/// Has a prepared statement keep its plan. SQLite would prepare one again, at several times the cost of running it,
+/// whenever another value is bound where the value might matter to the plan; to none of ours does it.
+fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(|_| ())
 }
 
 /// The words for a file that cannot be trusted: what it is, and what to do.
