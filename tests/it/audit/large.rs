@@ -14,7 +14,7 @@ use rusqlite::Connection;
 use super::*;
 use crate::support::daemon::TempDir;
 
-const EVENTS: usize = 50_000;
+const EVENTS: usize = 30_000;
 /// More steps than are read at once, and not a multiple of that.
 const DUPLICATES: i64 = 1_000;
 const MEMORY_MAX_KIB: usize = 32 * 1024;
