@@ -2,13 +2,14 @@
 //! with the daemon running or stopped.
 
 use std::fmt::Display;
-use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use rusqlite::{Connection, ErrorCode, OpenFlags, params};
+use rustix::fs::Access;
+use rustix::io::Errno;
 
 use super::row::{self, State, StoredEvent};
 use super::walk::{STEP_COLUMNS, Selection, read_step};
@@ -70,9 +71,10 @@ impl History {
         let path = dir.join(FILE_NAME);
         let cannot =
             |why: &dyn Display| Error::failed(format!("cannot read the store {}: {why}", path.display()));
-        match path.metadata() {
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => {
+        // Asked, not tried: to close the file would end the locks that this process may have on it.
+        match rustix::fs::access(&path, Access::READ_OK) {
+            Ok(()) => {}
+            Err(Errno::NOENT) => {
                 return Err(Error::failed(format!("there is no store in {} (store.dir)", dir.display())));
             }
             Err(error) => return Err(cannot(&error)),
@@ -85,9 +87,15 @@ impl History {
             }
             _ => Err(error),
         });
-        opened.map(|connection| Self { connection }).map_err(|error| match StoreError::from(error) {
-            StoreError::Damaged(why) => damaged(&path, &why),
-            other => cannot(&other),
+        opened.map(|connection| Self { connection }).map_err(|error| {
+            if matches!(error.sqlite_error_code(), Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen)) {
+                let hint = "a log that is still to be replayed takes the right to write to the directory";
+                return cannot(&format!("{error} ({hint})"));
+            }
+            match StoreError::from(error) {
+                StoreError::Damaged(why) => damaged(&path, &why),
+                other => cannot(&other),
+            }
         })
     }
 

@@ -184,10 +184,18 @@ fn a_store_that_may_only_be_read_is_read() {
     let output = audit();
     assert!(output.status.success(), "{output:?}");
     assert!(String::from_utf8(output.stdout).unwrap().starts_with("event 1: contact sound,"));
-    mode(&data, 0o000);
-    let output = audit();
+    let refused = |why: &str| {
+        let output = audit();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let words = String::from_utf8(output.stderr).unwrap();
+        assert!(words.contains("cannot read the store data/dispod.db: ") && words.contains(why), "{words}");
+    };
     mode(&data, 0o755);
-    assert_eq!(output.status.code(), Some(1));
-    let words = String::from_utf8(output.stderr).unwrap();
-    assert!(words.contains("cannot read the store data/dispod.db: Permission denied"), "{words}");
+    // A process that was killed leaves a log.
+    fs::write(data.join("dispod.db-wal"), "").unwrap();
+    mode(&data, 0o555);
+    refused("a log that is still to be replayed");
+    mode(&data, 0o000);
+    refused("Permission denied");
+    mode(&data, 0o755);
 }
