@@ -186,3 +186,53 @@ impl From<Step> for Told {
         Self { attempt, status, latency_ms, ..told(What::Recorded(kind), at_ms, note) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(kind: StepKind, at_ms: i64) -> Step {
+        Step { event: 1, at_ms, kind, attempt: None, status: None, latency_ms: None, note: None }
+    }
+
+    fn names(told: &[Told]) -> Vec<&str> {
+        told.iter().map(|told| told.what.as_str()).collect()
+    }
+
+    fn story(ending: What, at_ms: i64) -> Story {
+        let opening = vec![told(What::Received, 100, None), told(What::Mapped, 100, None)];
+        Story { opening, ending: Some(told(ending, at_ms, None)) }
+    }
+
+    #[test]
+    fn what_follows_from_the_end_is_told_behind_it_also_in_the_same_millisecond() {
+        let mut delivered = story(What::Delivered, 100);
+        let steps = [StepKind::Published, StepKind::Attempt, StepKind::Duplicate].map(|kind| step(kind, 100));
+        assert_eq!(
+            names(&delivered.tell(steps.to_vec(), true)),
+            ["received", "mapped", "attempt", "duplicate", "delivered", "published"]
+        );
+        let mut dead = story(What::Dead, 300);
+        let revived = [step(StepKind::Dead, 200), step(StepKind::Revived, 200), step(StepKind::Dropped, 300)];
+        assert_eq!(
+            names(&dead.tell(revived.to_vec(), true)),
+            ["received", "mapped", "dead", "revived", "dead", "dropped"]
+        );
+    }
+
+    #[test]
+    fn the_end_is_told_once_in_the_part_it_belongs_to() {
+        let duplicates = |from_ms: i64| (from_ms..from_ms + 2).map(|at_ms| step(StepKind::Duplicate, at_ms));
+        let mut told = story(What::Delivered, 203);
+        assert_eq!(
+            names(&told.tell(duplicates(200).collect(), false)),
+            ["received", "mapped", "duplicate", "duplicate"]
+        );
+        assert_eq!(
+            names(&told.tell(duplicates(203).collect(), false)),
+            ["duplicate", "delivered", "duplicate"]
+        );
+        assert_eq!(names(&told.tell(duplicates(205).collect(), true)), ["duplicate", "duplicate"]);
+        assert_eq!(names(&story(What::Dead, 1).tell(Vec::new(), true)), ["received", "mapped", "dead"]);
+    }
+}

@@ -32,8 +32,8 @@ const COLUMNS: &[Column] = &[
     Column::text("last seen"),
     Column::shrinking("category"),
     Column::text("severity"),
-    Column::shrinking("category now"),
-    Column::text("severity now"),
+    Column::shrinking("now"),
+    Column::text("severity"),
 ];
 
 /// `dispod check`

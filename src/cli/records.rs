@@ -199,9 +199,16 @@ mod tests {
         let mut records = Records::csv(&mut out, NAMES).unwrap();
         records.write(&record()).unwrap();
         records.write(&["".into(), Cell::Nothing, Cell::Nothing, Cell::Flag(false)]).unwrap();
+        for alone in ["a\"b", "a,b", "a\nb", "a\rb", " a b "] {
+            records.write(&[alone.into(), Cell::Nothing, Cell::Nothing, Cell::Nothing]).unwrap();
+        }
         records.finish().unwrap();
         let text = String::from_utf8(out).unwrap();
-        assert_eq!(text, "text,nothing,number,flag\r\n\"a \"\"b\"\", c\r\n=d\",,-7,true\r\n\"\",,,false\r\n");
+        assert_eq!(
+            text,
+            "text,nothing,number,flag\r\n\"a \"\"b\"\", c\r\n=d\",,-7,true\r\n\"\",,,false\r\n\
+             \"a\"\"b\",,,\r\n\"a,b\",,,\r\n\"a\nb\",,,\r\n\"a\rb\",,,\r\n a b ,,,\r\n"
+        );
     }
 
     #[test]

@@ -1,10 +1,15 @@
 //! Reading the store beside its writer: dead letters, the audit, what codes came in. From this or another process,
 //! with the daemon running or stopped.
 
+use std::fmt::Display;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, params};
+use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
+use rusqlite::{Connection, ErrorCode, OpenFlags, params};
+use rustix::fs::Access;
+use rustix::io::Errno;
 
 use super::row::{self, State, StoredEvent};
 use super::walk::{STEP_COLUMNS, Selection, read_step};
@@ -12,6 +17,9 @@ use super::{FILE_NAME, Step, StoreError, damaged};
 use crate::disposition::Mapping;
 use crate::error::Error;
 use crate::event::Severity;
+
+/// What means something in the URI of a file (SQLite, "URI filenames").
+const URI_RESERVED: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#');
 
 /// A reader of the store; sees what was committed when each call began.
 pub struct History {
@@ -61,24 +69,34 @@ impl History {
     /// There is no store there, or it cannot be read; the words say which.
     pub fn open(dir: &Path) -> Result<Self, Error> {
         let path = dir.join(FILE_NAME);
-        if !path.exists() {
-            return Err(Error::failed(format!("there is no store in {} (store.dir)", dir.display())));
+        let cannot =
+            |why: &dyn Display| Error::failed(format!("cannot read the store {}: {why}", path.display()));
+        // Asked, not tried: to close the file would end the locks that this process may have on it.
+        match rustix::fs::access(&path, Access::READ_OK) {
+            Ok(()) => {}
+            Err(Errno::NOENT) => {
+                return Err(Error::failed(format!("there is no store in {} (store.dir)", dir.display())));
+            }
+            Err(error) => return Err(cannot(&error)),
         }
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let open = || -> rusqlite::Result<Connection> {
-            let connection = Connection::open_with_flags(&path, flags)?;
-            connection.busy_timeout(Duration::from_secs(5))?;
-            connection.pragma_update(None, "cache_size", -1024)?;
-            connection.query_row("SELECT count(*) FROM meta", [], |_| Ok(()))?;
-            Ok(connection)
-        };
-        match open() {
-            Ok(connection) => Ok(Self { connection }),
-            Err(error) => Err(match StoreError::from(error) {
+        let opened = connect(&path, "").or_else(|error| match error.sqlite_error_code() {
+            // A copy on what cannot be written to, or somebody else's. Whoever has it open has a `-shm` beside it,
+            // so that nobody is writing.
+            Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen) if no_log_beside(&path) => {
+                connect(&path, "?immutable=1")
+            }
+            _ => Err(error),
+        });
+        opened.map(|connection| Self { connection }).map_err(|error| {
+            if matches!(error.sqlite_error_code(), Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen)) {
+                let hint = "a log that is still to be replayed takes the right to write to the directory";
+                return cannot(&format!("{error} ({hint})"));
+            }
+            match StoreError::from(error) {
                 StoreError::Damaged(why) => damaged(&path, &why),
-                other => Error::failed(format!("cannot read the store {}: {other}", path.display())),
-            }),
-        }
+                other => cannot(&other),
+            }
+        })
     }
 
     /// Calls `each` with every event that passes `filter`, or with the id of a damaged row; stops when it says
@@ -190,4 +208,24 @@ impl History {
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
+}
+
+fn connect(path: &Path, how: &str) -> rusqlite::Result<Connection> {
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    let encoded = percent_encode(path.as_os_str().as_bytes(), URI_RESERVED);
+    let connection = Connection::open_with_flags(format!("file:{encoded}{how}"), flags)?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.pragma_update(None, "cache_size", -1024)?;
+    super::keep_plans(&connection)?;
+    connection.query_row("SELECT count(*) FROM meta", [], |_| Ok(()))?;
+    Ok(connection)
+}
+
+fn no_log_beside(path: &Path) -> bool {
+    ["-shm", "-wal"].iter().all(|end| {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(end);
+        Path::new(&beside).symlink_metadata().is_err()
+    })
 }

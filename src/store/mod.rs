@@ -334,6 +334,12 @@ impl Store {
     }
 }
 
+/// Has a prepared statement keep its plan. SQLite would prepare one again, at several times the cost of running it,
+/// whenever another value is bound where the value might matter to the plan; to none of ours does it.
+fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(|_| ())
+}
+
 /// The words for a file that cannot be trusted: what it is, and what to do.
 #[must_use]
 pub fn damaged(path: &Path, why: &str) -> crate::error::Error {

@@ -33,9 +33,9 @@ const COLUMNS: &[Column] = &[
     Column::text("last seen"),
     Column::shrinking("category"),
     Column::text("severity"),
-    Column::text("mapped then"),
-    Column::shrinking("category now"),
-    Column::text("severity now"),
+    Column::text("mapped"),
+    Column::shrinking("now"),
+    Column::text("severity"),
 ];
 
 /// Prints the report.

@@ -1,7 +1,9 @@
 //! Large, odd and damaged stores, made without a daemon.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Stdio};
 
@@ -14,7 +16,7 @@ use rusqlite::Connection;
 use super::*;
 use crate::support::daemon::TempDir;
 
-const EVENTS: usize = 50_000;
+const EVENTS: usize = 30_000;
 /// More steps than are read at once, and not a multiple of that.
 const DUPLICATES: i64 = 1_000;
 const MEMORY_MAX_KIB: usize = 32 * 1024;
@@ -152,4 +154,48 @@ fn nothing_that_was_sent_reaches_a_terminal_as_a_command() {
         "{table}"
     );
     assert!(!table.chars().any(|c| c.is_control() && c != '\n'), "{table:?}");
+}
+
+#[test]
+fn a_store_that_may_only_be_read_is_read() {
+    let dir = store(|batch, mapping| {
+        delivered(batch, mapping, "sound", START_MS);
+    });
+    let data = dir.path().join("data");
+    let mode = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    mode(&data.join("dispod.db"), 0o444);
+    mode(&data, 0o555);
+    // Modes mean nothing to root: then somebody else reads, who may not run the program where it is.
+    let root = rustix::process::geteuid().is_root();
+    let program = dir.path().join("program");
+    if root {
+        fs::copy(env!("CARGO_BIN_EXE_dispod"), &program).unwrap();
+    }
+    let audit = || {
+        let mut command = if root {
+            let mut command = Command::new(&program);
+            command.env_clear().uid(65_534).gid(65_534);
+            command
+        } else {
+            daemon::command()
+        };
+        command.args(["audit", "--config", "dispod.toml"]).current_dir(dir.path()).output().unwrap()
+    };
+    let output = audit();
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8(output.stdout).unwrap().starts_with("event 1: contact sound,"));
+    let refused = |why: &str| {
+        let output = audit();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let words = String::from_utf8(output.stderr).unwrap();
+        assert!(words.contains("cannot read the store data/dispod.db: ") && words.contains(why), "{words}");
+    };
+    mode(&data, 0o755);
+    // A process that was killed leaves a log.
+    fs::write(data.join("dispod.db-wal"), "").unwrap();
+    mode(&data, 0o555);
+    refused("a log that is still to be replayed");
+    mode(&data, 0o000);
+    refused("Permission denied");
+    mode(&data, 0o755);
 }
