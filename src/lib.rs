@@ -66,7 +66,7 @@
 //! | assembly | [`engine`], [`daemon`], [`sandbox`] | builds channels, starts, joins |
 //! | rooms | [`intake`], [`keeper`], [`dispatch`], [`worker`], [`subscribers`], [`admin`] | one loop each, own their state |
 //! | messages | [`flow`], [`settle`] | what rooms say to each other |
-//! | doors | [`http`], [`listener`], [`store`], [`cxone`], [`bus`], [`notify`], [`rooms`], ... | one outside thing each |
+//! | doors | [`http`], [`listener`], [`store`] and what is read from it ([`audit`]), [`cxone`], [`bus`], ... | one outside thing each |
 //! | facts | [`event`], [`disposition`], [`verdict`], [`backoff`], [`config`], [`error`], ... | no threads, no network |
 //!
 //! # Embedding
@@ -75,6 +75,7 @@
 //! down. No type of `tiny_http`, `ureq` or `rusqlite` is part of that interface.
 
 pub mod admin;
+pub mod audit;
 pub mod backoff;
 pub mod bus;
 pub mod cli;

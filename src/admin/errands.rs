@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, select};
 use super::letters::{Audit, Effect, Letter, Letters};
 use super::trend::{MINUTE_MS, Totals, Trend};
 use super::{RETRY_AFTER_S, busy, json, plain};
+use crate::audit::Mappings;
 use crate::clock;
 use crate::flow::{Operated, Operation, Order};
 use crate::http::{Reply, Responder};
@@ -91,7 +92,7 @@ impl Clerk {
                 };
                 let steps = page.events.iter().map(|row| history.last_steps(id(row), STEPS_MAX));
                 let steps = steps.collect::<Result<Vec<_>, _>>()?;
-                Ok(json(&Audit::new(contact_id.clone(), page, steps)))
+                Ok(json(&Audit::new(contact_id.clone(), page, steps, &mut Mappings::new(history))?))
             }),
             What::Operate(operation) => self.operate(&operation),
         }

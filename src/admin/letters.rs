@@ -2,13 +2,11 @@
 
 use serde::Serialize;
 
+use crate::audit::{self, Mappings};
 use crate::clock;
 use crate::event::Severity;
 use crate::flow::Operated;
-use crate::store::{CORRUPT, ContactPage, State, Step, StepKind, Steps, StoredEvent};
-
-/// What is shown of a row that cannot be trusted as its state in the audit.
-const DAMAGED: &str = "damaged";
+use crate::store::{CORRUPT, ContactPage, State, Steps, StoreError, StoredEvent};
 
 /// A page of dead letters.
 #[derive(Serialize)]
@@ -95,14 +93,20 @@ pub(super) struct Audit {
 }
 
 impl Audit {
-    pub(super) fn new(contact: String, page: ContactPage, steps: impl IntoIterator<Item = Steps>) -> Self {
+    pub(super) fn new(
+        contact: String,
+        page: ContactPage,
+        steps: impl IntoIterator<Item = Steps>,
+        mappings: &mut Mappings<'_>,
+    ) -> Result<Self, StoreError> {
         let ContactPage { events, continue_below, searched_back_to_ms } = page;
-        Self {
+        let stories = events.into_iter().zip(steps).map(|(row, steps)| Story::new(row, steps, mappings));
+        Ok(Self {
             contact,
-            events: events.into_iter().zip(steps).map(|(row, steps)| Story::new(row, steps)).collect(),
+            events: stories.collect::<Result<_, _>>()?,
             next: continue_below.map(|id| id.to_string()),
             searched_back_to: searched_back_to_ms.map(clock::rfc3339_ms),
-        }
+        })
     }
 }
 
@@ -135,40 +139,42 @@ struct Told {
     status: Option<u16>,
     latency_ms: Option<u32>,
     note: Option<String>,
-    #[serde(skip)]
-    at_ms: i64,
 }
 
-impl Told {
-    fn new(what: &'static str, at_ms: i64, note: Option<String>) -> Self {
-        Self {
-            at: clock::rfc3339_ms(at_ms),
-            what,
-            attempt: None,
-            status: None,
-            latency_ms: None,
-            note,
-            at_ms,
-        }
-    }
-}
-
-impl From<Step> for Told {
-    fn from(step: Step) -> Self {
-        let Step { at_ms, kind, attempt, status, latency_ms, note, .. } = step;
-        Self { attempt, status, latency_ms, ..Self::new(kind.as_str(), at_ms, note) }
+impl From<audit::Told> for Told {
+    fn from(told: audit::Told) -> Self {
+        let audit::Told { at_ms, what, attempt, status, latency_ms, note, .. } = told;
+        Self { at: clock::rfc3339_ms(at_ms), what: what.as_str(), attempt, status, latency_ms, note }
     }
 }
 
 impl Story {
-    fn new(row: Result<StoredEvent, u64>, steps: Steps) -> Self {
-        let recorded: Vec<Told> = steps.steps.into_iter().map(Told::from).collect();
+    fn new(
+        row: Result<StoredEvent, u64>,
+        steps: Steps,
+        mappings: &mut Mappings<'_>,
+    ) -> Result<Self, StoreError> {
         let more_steps = steps.more;
-        match row {
-            Ok(stored) => Self::of(stored, recorded, more_steps),
+        let told = audit::Story::new(&row, mappings)?.tell(steps.steps, true);
+        let steps = told.into_iter().map(Told::from).collect();
+        Ok(match row {
+            Ok(StoredEvent { event, state, .. }) => Self {
+                id: event.id.to_string(),
+                state: state.as_str(),
+                disposition_code: Some(event.call.disposition_code().to_owned()),
+                call_result: event.call.call_result().map(str::to_owned),
+                timestamp: event.call.timestamp().map(str::to_owned),
+                category: Some(event.category),
+                severity: Some(event.severity),
+                attempts: Some(event.attempts),
+                received_at: Some(clock::rfc3339_ms(event.received_ms)),
+                due_at: event.due_ms.filter(|_| state == State::Pending).map(clock::rfc3339_ms),
+                more_steps,
+                steps,
+            },
             Err(id) => Self {
                 id: id.to_string(),
-                state: DAMAGED,
+                state: audit::DAMAGED,
                 disposition_code: None,
                 call_result: None,
                 timestamp: None,
@@ -178,43 +184,9 @@ impl Story {
                 received_at: None,
                 due_at: None,
                 more_steps,
-                steps: recorded,
+                steps,
             },
-        }
-    }
-
-    /// The row tells how the story began and how it ended, the recorded steps what was in between.
-    fn of(stored: StoredEvent, recorded: Vec<Told>, more_steps: bool) -> Self {
-        let StoredEvent { event, state, settled } = stored;
-        let mapped = format!("mapped to {} ({})", event.category, event.severity);
-        let mut steps = vec![Told::new("received", event.received_ms, Some(mapped))];
-        steps.extend(recorded);
-        if let Some(at_ms) = settled.at_ms {
-            let what = if state == State::Delivered { State::Delivered } else { State::Dead }.as_str();
-            let note = match (settled.reason, settled.answer.filter(|answer| !answer.is_empty())) {
-                (Some(reason), Some(answer)) => Some(format!("{reason}: {answer}")),
-                (reason, answer) => reason.or(answer),
-            };
-            let told = Told::new(what, at_ms, note);
-            let (status, latency_ms) = (settled.status, settled.latency_ms);
-            steps.push(Told { attempt: Some(event.attempts), status, latency_ms, ..told });
-        }
-        // What is dropped was dead before; a duplicate may come at any time.
-        steps.sort_by_key(|step| (step.at_ms, step.what == StepKind::Dropped.as_str()));
-        Self {
-            id: event.id.to_string(),
-            state: state.as_str(),
-            disposition_code: Some(event.call.disposition_code().to_owned()),
-            call_result: event.call.call_result().map(str::to_owned),
-            timestamp: event.call.timestamp().map(str::to_owned),
-            category: Some(event.category),
-            severity: Some(event.severity),
-            attempts: Some(event.attempts),
-            received_at: Some(clock::rfc3339_ms(event.received_ms)),
-            due_at: event.due_ms.filter(|_| state == State::Pending).map(clock::rfc3339_ms),
-            more_steps,
-            steps,
-        }
+        })
     }
 }
 

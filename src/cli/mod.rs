@@ -7,13 +7,18 @@ use clap::{Parser, Subcommand};
 
 use crate::error::Error;
 
+mod audit;
 mod check;
 mod client;
+mod codes;
+mod completions;
 mod dead;
 mod demo;
 mod interrupt;
+mod man;
 mod progress;
 mod proxy;
+mod records;
 mod sandbox;
 mod send;
 mod serve;
@@ -33,12 +38,18 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Tell what happened to each event, step by step.
+    Audit(audit::Args),
     /// Validate the configuration, print the effective one, obtain a token.
     Check(check::Args),
+    /// Print a completion script for a shell.
+    Completions(completions::Args),
     /// List, show, retry or drop dead letters.
     Dead(dead::Args),
     /// Show the whole job on this machine, without credentials or network.
     Demo(demo::Args),
+    /// Print the manual page, or that of one command.
+    Man(man::Args),
     /// Print the configuration of a proxy that goes in front of the webhook.
     Proxy(proxy::Args),
     /// Run a stand-in CXone for tests: token endpoint and Contact API.
@@ -75,9 +86,12 @@ impl Cli {
     /// One line for standard error, with its exit status.
     pub fn run(self) -> Result<(), Error> {
         match self.command {
+            Command::Audit(args) => audit::run(args),
             Command::Check(args) => check::run(&args),
+            Command::Completions(args) => completions::run(&args),
             Command::Dead(args) => dead::run(&args),
             Command::Demo(args) => demo::run(&args),
+            Command::Man(args) => man::run(&args),
             Command::Proxy(args) => proxy::run(&args),
             Command::Sandbox(args) => sandbox::run(&args),
             Command::Send(args) => send::run(&args),
@@ -88,16 +102,24 @@ impl Cli {
     }
 }
 
-/// Writes a result to standard output; a reader that has seen enough (`| head`) is no error.
+/// Writes a result to standard output.
 fn print(text: &str) -> Result<(), Error> {
     write_out(&mut std::io::stdout().lock(), text).map(drop)
 }
 
-/// The same, in parts; gives whether the reader wants more.
+/// Writes part of a result to standard output; gives whether the reader wants more.
 fn write_out(out: &mut impl Write, text: &str) -> Result<bool, Error> {
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(Error::failed(format!("cannot write to standard output: {error}"))),
+    let result = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let wants_more = !result.as_ref().is_err_and(|error| error.kind() == ErrorKind::BrokenPipe);
+    written(result).map(|()| wants_more)
+}
+
+/// What came of writing to standard output; a reader that has seen enough (`| head`) is no error.
+fn written(result: std::io::Result<()>) -> Result<(), Error> {
+    match result {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Error::failed(format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
     }
 }

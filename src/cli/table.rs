@@ -175,6 +175,27 @@ pub(super) fn fit(text: &str, width: usize) -> Cow<'_, str> {
     Cow::Owned(fitting)
 }
 
+/// `text` in lines of at most `width` columns, broken between words where that can be.
+pub(super) fn fold(text: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split(' ') {
+        let joined = columns_of(&line) + 1 + columns_of(word);
+        if !line.is_empty() && joined > width {
+            lines.push(std::mem::take(&mut line));
+        }
+        line += if line.is_empty() { "" } else { " " };
+        for c in word.chars() {
+            if !line.is_empty() && columns_of(&line) + columns_of_char(c) > width {
+                lines.push(std::mem::take(&mut line));
+            }
+            line.push(c);
+        }
+    }
+    lines.push(line);
+    lines
+}
+
 /// How many columns of a terminal `text` takes.
 pub(super) fn columns_of(text: &str) -> usize {
     if text.is_ascii() { text.len() } else { text.chars().map(columns_of_char).sum() }
@@ -252,6 +273,14 @@ mod tests {
         let mut table = Table::new(&[Column::text("contact")]);
         table.row(["\x1b[2J\u{9b}1m\r\n\t\u{202e}cba\u{2028}"]);
         assert_eq!(table.render(None, false), "contact\n\\u{1b}[2J\\u{9b}1m\\r\\n\\t\\u{202e}cba\\u{2028}\n");
+    }
+
+    #[test]
+    fn long_text_is_folded_between_words_and_within_what_is_none() {
+        assert_eq!(fold("one two three", 7), ["one two", "three"]);
+        assert_eq!(fold("a 0123456789 b", 4), ["a", "0123", "4567", "89 b"]);
+        assert_eq!(fold("東京都", 4), ["東京", "都"]);
+        assert_eq!(fold("", 4), [""]);
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, params};
 
 use super::row::{self, State, StoredEvent};
-use super::{FILE_NAME, Step, StepKind, StoreError, damaged};
+use super::walk::{STEP_COLUMNS, Selection, read_step};
+use super::{FILE_NAME, Step, StoreError, damaged};
 use crate::disposition::Mapping;
 use crate::error::Error;
 use crate::event::Severity;
@@ -45,6 +46,8 @@ pub struct CodeCount {
     pub category: String,
     /// How severe that was.
     pub severity: Severity,
+    /// The recorded mapping that said so.
+    pub mapping: u32,
     /// How many events had it.
     pub events: u64,
     /// When the last one was received, Unix ms.
@@ -135,28 +138,10 @@ impl History {
     /// # Errors
     /// [`StoreError`]
     pub fn steps(&self, event: u64) -> Result<Vec<Step>, StoreError> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT at_ms, kind, attempt, status, latency_ms, note FROM step WHERE event = ?1 ORDER BY id",
-        )?;
-        let rows = statement.query_map([event.cast_signed()], |row| {
-            Ok(StepKind::from_number(row.get(1)?)
-                .map(|kind| (row.get(0), kind, row.get(2), row.get(3), row.get(4), row.get(5))))
-        })?;
-        let mut steps = Vec::new();
-        for row in rows {
-            // A kind a newer dispod wrote is skipped, not guessed.
-            let Some((at_ms, kind, attempt, status, latency_ms, note)) = row? else { continue };
-            steps.push(Step {
-                event,
-                at_ms: at_ms?,
-                kind,
-                attempt: attempt?,
-                status: status?,
-                latency_ms: latency_ms?,
-                note: note?,
-            });
-        }
-        Ok(steps)
+        let sql = format!("SELECT {STEP_COLUMNS} FROM step WHERE event = ?1 ORDER BY id");
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let rows = statement.query_map([event.cast_signed()], |row| read_step(event, row))?;
+        Ok(rows.filter_map(Result::transpose).collect::<Result<_, _>>()?)
     }
 
     /// The mapping recorded under a number and since when it was in force, Unix ms.
@@ -173,16 +158,24 @@ impl History {
         Ok(Some((mapping, row.get(1)?)))
     }
 
-    /// Every code that came in with what it was mapped to, most frequent first.
+    /// The codes that came in within `selection` with what they were mapped to and by which mapping, the most frequent
+    /// first, at most `limit`. Damaged rows are counted as they are.
     ///
     /// # Errors
     /// [`StoreError`]
-    pub fn codes(&self) -> Result<Vec<CodeCount>, StoreError> {
+    pub fn codes(&self, selection: &Selection, limit: usize) -> Result<Vec<CodeCount>, StoreError> {
         let mut statement = self.connection.prepare(
-            "SELECT code, category, severity, count(*), max(received_ms) FROM event \
-             GROUP BY code, category, severity ORDER BY count(*) DESC, code",
+            "SELECT code, category, severity, mapping, count(*), max(received_ms) FROM event \
+             WHERE received_ms >= ?1 AND received_ms < ?2 AND (?3 IS NULL OR contact = ?3) \
+             GROUP BY code, category, severity, mapping ORDER BY count(*) DESC, code LIMIT ?4",
         )?;
-        let rows = statement.query_map([], |row| {
+        let range = params![
+            selection.since_ms.unwrap_or(i64::MIN),
+            selection.until_ms.unwrap_or(i64::MAX),
+            selection.contact_id,
+            limit.cast_signed() as i64,
+        ];
+        let rows = statement.query_map(range, |row| {
             Ok(CodeCount {
                 disposition_code: row.get(0)?,
                 category: row.get(1)?,
@@ -190,8 +183,9 @@ impl History {
                     .get(usize::from(row.get::<_, u8>(2)?))
                     .copied()
                     .unwrap_or(Severity::Medium),
-                events: row.get::<_, i64>(3)?.cast_unsigned(),
-                last_seen_ms: row.get(4)?,
+                mapping: row.get(3)?,
+                events: row.get::<_, i64>(4)?.cast_unsigned(),
+                last_seen_ms: row.get(5)?,
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)

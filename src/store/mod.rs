@@ -26,6 +26,7 @@ mod outbox;
 mod pages;
 mod row;
 mod schema;
+mod walk;
 mod write;
 
 use std::fmt;
@@ -42,6 +43,7 @@ pub use history::{CodeCount, Filter, History};
 pub use outbox::{OutboxRow, SubscriberRow};
 pub use pages::{ContactPage, Steps};
 pub use row::{Settled, State, StoredEvent};
+pub use walk::{Recorded, Selection, StepsPage, Walk};
 pub use write::{Batch, Kept, NewEvent, Pruned, Step, StepKind};
 
 /// The database's file name inside `store.dir`.

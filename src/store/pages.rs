@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use rusqlite::params;
 
 use super::row::{self, StoredEvent};
-use super::{History, Step, StepKind, StoreError};
+use super::walk::{STEP_COLUMNS, read_step};
+use super::{History, Step, StoreError};
 
 /// Ids looked through by one statement of a search.
 const SEARCH_STRIDE: u64 = 4096;
@@ -89,7 +90,7 @@ impl History {
     }
 
     /// The first and the last id there is; an empty range is (1, 0).
-    fn id_range(&self) -> Result<(u64, u64), StoreError> {
+    pub(super) fn id_range(&self) -> Result<(u64, u64), StoreError> {
         let end = |sql: &str| self.connection.query_row(sql, [], |row| row.get::<_, Option<i64>>(0));
         let first = end("SELECT min(id) FROM event")?.unwrap_or(1);
         let last = end("SELECT max(id) FROM event")?.unwrap_or(0);
@@ -109,27 +110,15 @@ impl History {
     /// # Errors
     /// [`StoreError`]
     pub fn last_steps(&self, event: u64, limit: usize) -> Result<Steps, StoreError> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT at_ms, kind, attempt, status, latency_ms, note FROM step \
-             WHERE event = ?1 ORDER BY id DESC LIMIT ?2",
-        )?;
+        let sql = format!("SELECT {STEP_COLUMNS} FROM step WHERE event = ?1 ORDER BY id DESC LIMIT ?2");
+        let mut statement = self.connection.prepare_cached(&sql)?;
         let mut rows = statement.query(params![event.cast_signed(), limit.cast_signed() as i64 + 1])?;
         let mut steps = Vec::new();
         let mut seen = 0;
         while let Some(row) = rows.next()? {
             seen += 1;
-            // A kind a newer dispod wrote is skipped, not guessed.
-            let Some(kind) = StepKind::from_number(row.get(1)?) else { continue };
             if seen <= limit {
-                steps.push(Step {
-                    event,
-                    at_ms: row.get(0)?,
-                    kind,
-                    attempt: row.get(2)?,
-                    status: row.get(3)?,
-                    latency_ms: row.get(4)?,
-                    note: row.get(5)?,
-                });
+                steps.extend(read_step(event, row)?);
             }
         }
         steps.reverse();

@@ -52,6 +52,17 @@ pub struct Settled {
     pub answer: Option<String>,
 }
 
+impl Settled {
+    /// Reason and answer as one text; `None` where there is neither.
+    #[must_use]
+    pub fn why(&self) -> Option<String> {
+        match (self.reason.as_deref(), self.answer.as_deref().filter(|answer| !answer.is_empty())) {
+            (Some(reason), Some(answer)) => Some(format!("{reason}: {answer}")),
+            (reason, answer) => reason.or(answer).map(str::to_owned),
+        }
+    }
+}
+
 /// A whole row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredEvent {

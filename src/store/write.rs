@@ -48,6 +48,8 @@ pub enum StepKind {
     Dropped = 5,
     /// A durable subscriber accepted its outcome; the note names it.
     Published = 6,
+    /// It was dead, before it was revived; the note is the reason and the answer. A row tells only of the last death.
+    Dead = 7,
 }
 
 impl StepKind {
@@ -61,15 +63,23 @@ impl StepKind {
             Self::Revived => "revived",
             Self::Dropped => "dropped",
             Self::Published => "published",
+            Self::Dead => "dead",
         }
     }
 
     /// The kind of that number, if there is one.
     #[must_use]
     pub fn from_number(number: i64) -> Option<Self> {
-        [Self::Duplicate, Self::Attempt, Self::RetryAt, Self::Revived, Self::Dropped, Self::Published]
-            .into_iter()
-            .find(|kind| *kind as i64 == number)
+        const ALL: [StepKind; 7] = [
+            StepKind::Duplicate,
+            StepKind::Attempt,
+            StepKind::RetryAt,
+            StepKind::Revived,
+            StepKind::Dropped,
+            StepKind::Published,
+            StepKind::Dead,
+        ];
+        ALL.into_iter().find(|kind| *kind as i64 == number)
     }
 }
 
@@ -261,14 +271,24 @@ impl Batch<'_> {
     /// [`StoreError`]
     pub fn revive(&mut self, id: u64, at_ms: i64) -> Outcome<Option<KeptEvent>> {
         let Some(Ok(StoredEvent { mut event, settled, .. })) = self.dead(id)? else { return Ok(None) };
+        let reason = settled.reason.clone();
+        self.step(&Step {
+            event: id,
+            at_ms: settled.at_ms.unwrap_or(at_ms),
+            kind: StepKind::Dead,
+            attempt: Some(event.attempts),
+            status: settled.status,
+            latency_ms: settled.latency_ms,
+            note: settled.why(),
+        })?;
         self.step(&Step {
             event: id,
             at_ms,
             kind: StepKind::Revived,
-            attempt: Some(event.attempts),
-            status: settled.status,
-            latency_ms: settled.latency_ms,
-            note: settled.reason,
+            attempt: None,
+            status: None,
+            latency_ms: None,
+            note: reason,
         })?;
         event.place = self.number();
         event.attempts = 0;

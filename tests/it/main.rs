@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a helper that cannot go on has failed its test")]
 
 mod admin;
+mod audit;
 mod bytes;
 mod catalogue;
 mod child;
@@ -13,6 +14,7 @@ mod guard;
 mod heart;
 mod hostile;
 mod listeners;
+mod manual;
 mod ops;
 mod promise;
 mod proxy;

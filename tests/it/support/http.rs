@@ -53,7 +53,8 @@ impl Client {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> io::Result<Response> {
-        let mut head = vec![format!("{method} {target} HTTP/1.1"), "Host: localhost".to_owned()];
+        let host = self.stream().peer_addr()?;
+        let mut head = vec![format!("{method} {target} HTTP/1.1"), format!("Host: {host}")];
         head.extend(headers.iter().map(|(name, value)| format!("{name}: {value}")));
         if !body.is_empty() {
             head.push(format!("Content-Length: {}", body.len()));
