@@ -21,6 +21,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::client::Client;
+use super::interrupt::IMPATIENT_STATUS;
 use super::{ConfigFile, progress, text};
 use crate::config::{self, Config};
 use crate::error::Error;
@@ -36,8 +37,6 @@ const WAITING_MAX: usize = 64;
 const BUFFER_BYTES: usize = 64 * 1024;
 /// Stands for standard input.
 const STANDARD_INPUT: &str = "-";
-/// Exit status of one who would not wait (128 and SIGINT's number, as shells have it).
-const IMPATIENT_STATUS: i32 = 130;
 
 /// `dispod send`
 #[derive(clap::Args)]
@@ -151,6 +150,7 @@ fn bar(size: Option<u64>) -> ProgressBar {
         Some(_) => progress::drawn(size, "{bar:30} {percent:>3}%  {msg}  {eta} left"),
         None => progress::drawn(None, "{spinner} {msg}  {elapsed}"),
     }
+    .with_message("0 kept")
 }
 
 /// The first SIGINT or SIGTERM stops the run, the second ends the process.
