@@ -31,8 +31,8 @@ use lines::Lines;
 use post::{Parcel, Post, Proof};
 use records::Records;
 
-/// Records that wait for each sender: enough that none of them waits for the reader.
-const WAITING_MAX: usize = 64;
+/// Records that wait for each sender: enough that none of them waits for the reader, and few enough for long ones.
+const WAITING_MAX: usize = 16;
 /// Read at once.
 const BUFFER_BYTES: usize = 64 * 1024;
 /// Stands for standard input.
@@ -284,8 +284,8 @@ fn go_on(args: &Args, line: u64) -> String {
     let mut command = format!("dispod send --from-line {line}{}", args.file.as_argument());
     for (option, value) in [("url", args.url.as_deref()), ("batch", Some(args.batch.as_str()))] {
         if let Some(value) = value.filter(|value| !value.is_empty()) {
-            let _ = write!(command, " --{option} {value}");
+            let _ = write!(command, " --{option} {}", text::quote(value));
         }
     }
-    format!("{command} {}", args.input.display())
+    format!("{command} {}", text::quote(&args.input.to_string_lossy()))
 }
