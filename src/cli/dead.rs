@@ -9,14 +9,15 @@ use serde::Serialize;
 use super::table::{Column, Table, bold, harmless, styled, terminal_width};
 use super::{ConfigFile, write_out};
 use crate::admin::Letter;
+use crate::audit::{self, Mappings, Story};
 use crate::clock;
 use crate::config::Config;
 use crate::error::Error;
-use crate::store::{CORRUPT, History, State, Step, Steps, StoreError, StoredEvent};
+use crate::store::{CORRUPT, History, State, Steps, StoreError, StoredEvent};
 
 /// Dead letters read and shown at once.
 const PAGE: usize = 500;
-/// Steps shown of one dead letter. An event can have any number: every duplicate is one.
+/// Recorded steps shown of one dead letter. An event can have any number: every duplicate is one.
 const STEPS_MAX: usize = 200;
 /// What begins a line of `show`.
 const LABEL_WIDTH: usize = 13;
@@ -180,7 +181,7 @@ fn why(reason: Option<&str>, status: Option<u16>, answer: Option<&str>) -> Strin
     text
 }
 
-/// A dead letter and what was recorded of it.
+/// A dead letter and its story.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Shown {
@@ -202,10 +203,10 @@ struct Told {
     note: Option<String>,
 }
 
-impl From<Step> for Told {
-    fn from(step: Step) -> Self {
-        let Step { at_ms, kind, attempt, status, latency_ms, note, .. } = step;
-        Self { at: clock::rfc3339_ms(at_ms), what: kind.as_str(), attempt, status, latency_ms, note }
+impl From<audit::Told> for Told {
+    fn from(told: audit::Told) -> Self {
+        let audit::Told { at_ms, what, attempt, status, latency_ms, note, .. } = told;
+        Self { at: clock::rfc3339_ms(at_ms), what: what.as_str(), attempt, status, latency_ms, note }
     }
 }
 
@@ -220,11 +221,12 @@ fn show(args: &ShowArgs) -> Result<(), Error> {
         return Err(none(&format!("it is {}", state.as_str())));
     }
     let Steps { steps, more } = history.last_steps(id, STEPS_MAX).map_err(|error| unreadable(&error))?;
-    let steps: Vec<Told> = steps.into_iter().map(Told::from).collect();
+    let mut story = Story::new(&row, &mut Mappings::new(&history)).map_err(|error| unreadable(&error))?;
+    let steps: Vec<Told> = story.tell(steps, true).into_iter().map(Told::from).collect();
     if args.json {
         return super::print(&json(&Shown { letter: Letter::new(row), more_steps: more, steps })?);
     }
-    super::print(&(card(&row) + &story(&steps, more)))
+    super::print(&(card(&row) + &table_of(&steps, more)))
 }
 
 /// All that is known of it, nothing shortened.
@@ -255,7 +257,7 @@ fn card(row: &Result<StoredEvent, u64>) -> String {
     text
 }
 
-fn story(steps: &[Told], more: bool) -> String {
+fn table_of(steps: &[Told], more: bool) -> String {
     if steps.is_empty() {
         return String::new();
     }
@@ -278,6 +280,6 @@ fn story(steps: &[Told], more: bool) -> String {
             step.note.as_deref().unwrap_or_default(),
         ]);
     }
-    let earlier = if more { format!("only the last {STEPS_MAX} steps:\n") } else { String::new() };
+    let earlier = if more { format!("only the last {STEPS_MAX} recorded steps:\n") } else { String::new() };
     format!("\n{earlier}{}", table.render(terminal_width(), styled()))
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -9,7 +10,9 @@ use signal_hook::flag;
 use crate::error::Error;
 
 /// Exit status of one who would not wait (128 and SIGINT's number, as shells have it).
-const IMPATIENT_STATUS: i32 = 130;
+pub(super) const IMPATIENT_STATUS: i32 = 130;
+/// How often a wait looks whether there was a signal.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Whether the user wants an end.
 #[derive(Clone)]
@@ -29,6 +32,15 @@ impl Interrupt {
                 .map_err(|error| Error::failed(format!("cannot listen for signals: {error}")))?;
         }
         Ok(Self(asked))
+    }
+
+    /// Waits, but not beyond a signal; gives whether there was one.
+    pub(super) fn wait(&self, time: Duration) -> bool {
+        let end = Instant::now() + time;
+        while !self.asked() && Instant::now() < end {
+            std::thread::sleep(LOOK_EVERY.min(end.saturating_duration_since(Instant::now())));
+        }
+        self.asked()
     }
 
     /// Whether there was a signal.

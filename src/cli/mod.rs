@@ -75,7 +75,8 @@ pub struct ConfigFile {
 impl ConfigFile {
     /// As it is to be repeated in a command that goes on with the work; with a space in front.
     fn as_argument(&self) -> String {
-        self.config.as_ref().map_or_else(String::new, |path| format!(" --config {}", path.display()))
+        let named = |path: &PathBuf| format!(" --config {}", text::quote(&path.to_string_lossy()));
+        self.config.as_ref().map_or_else(String::new, named)
     }
 }
 

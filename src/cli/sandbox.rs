@@ -8,6 +8,7 @@ use std::time::Duration;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::text::quote;
 use crate::config::Secret;
 use crate::error::Error;
 use crate::sandbox::{Behaviour, LimitStyle, RateLimit, RetryAfter, Sandbox, SandboxOptions, parse};
@@ -97,27 +98,4 @@ fn print(sandbox: &Sandbox, args: &Args) -> std::io::Result<()> {
     writeln!(out, "export DISPOD_CXONE_CLIENT_ID={}", quote(&args.client_id))?;
     writeln!(out, "export DISPOD_CXONE_CLIENT_SECRET={}", quote(&args.client_secret))?;
     out.flush()
-}
-
-/// A word as the shell reads it back.
-fn quote(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::quote;
-
-    #[test]
-    fn words_are_quoted_for_the_shell() {
-        for (word, quoted) in
-            [("sandbox-secret", "sandbox-secret"), ("", "''"), ("p&q r", "'p&q r'"), ("it's", r"'it'\''s'")]
-        {
-            assert_eq!(quote(word), quoted);
-        }
-    }
 }

@@ -21,6 +21,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::client::Client;
+use super::interrupt::IMPATIENT_STATUS;
 use super::{ConfigFile, progress, text};
 use crate::config::{self, Config};
 use crate::error::Error;
@@ -30,14 +31,12 @@ use lines::Lines;
 use post::{Parcel, Post, Proof};
 use records::Records;
 
-/// Records that wait for each sender: enough that none of them waits for the reader.
-const WAITING_MAX: usize = 64;
+/// Records that wait for each sender: enough that none of them waits for the reader, and few enough for long ones.
+const WAITING_MAX: usize = 16;
 /// Read at once.
 const BUFFER_BYTES: usize = 64 * 1024;
 /// Stands for standard input.
 const STANDARD_INPUT: &str = "-";
-/// Exit status of one who would not wait (128 and SIGINT's number, as shells have it).
-const IMPATIENT_STATUS: i32 = 130;
 
 /// `dispod send`
 #[derive(clap::Args)]
@@ -151,6 +150,7 @@ fn bar(size: Option<u64>) -> ProgressBar {
         Some(_) => progress::drawn(size, "{bar:30} {percent:>3}%  {msg}  {eta} left"),
         None => progress::drawn(None, "{spinner} {msg}  {elapsed}"),
     }
+    .with_message("0 kept")
 }
 
 /// The first SIGINT or SIGTERM stops the run, the second ends the process.
@@ -284,8 +284,8 @@ fn go_on(args: &Args, line: u64) -> String {
     let mut command = format!("dispod send --from-line {line}{}", args.file.as_argument());
     for (option, value) in [("url", args.url.as_deref()), ("batch", Some(args.batch.as_str()))] {
         if let Some(value) = value.filter(|value| !value.is_empty()) {
-            let _ = write!(command, " --{option} {value}");
+            let _ = write!(command, " --{option} {}", text::quote(value));
         }
     }
-    format!("{command} {}", args.input.display())
+    format!("{command} {}", text::quote(&args.input.to_string_lossy()))
 }

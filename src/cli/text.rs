@@ -1,4 +1,4 @@
-//! Numbers, sizes and spans of time as a person reads them.
+//! Numbers, sizes and spans of time as a person reads them; words as a shell does.
 
 use std::time::Duration;
 
@@ -53,9 +53,27 @@ pub(super) fn seconds(seconds: f64) -> String {
     }
 }
 
+/// A word as the shell reads it back.
+pub(super) fn quote(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_are_quoted_for_the_shell() {
+        for (word, quoted) in
+            [("sandbox-secret", "sandbox-secret"), ("", "''"), ("p&q r", "'p&q r'"), ("it's", r"'it'\''s'")]
+        {
+            assert_eq!(quote(word), quoted);
+        }
+    }
 
     #[test]
     fn as_a_person_reads_them() {

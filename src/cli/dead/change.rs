@@ -6,7 +6,7 @@ use std::time::Duration;
 use indicatif::ProgressBar;
 use serde::Deserialize;
 
-use super::super::client::{Answer, Client, Fault};
+use super::super::client::{Answer, Client};
 use super::super::interrupt::Interrupt;
 use super::super::{ConfigFile, progress, text};
 use super::id;
@@ -168,7 +168,11 @@ impl Work<'_> {
     fn each(&self, hand: &mut Hand) -> (Tally, Result<(), Error>) {
         let (mut tally, ids) = (Tally::default(), &self.which.ids);
         for (index, id) in ids.iter().enumerate() {
-            let result = if self.interrupt.asked() { Err(interrupted()) } else { hand.one(self.verb, *id) };
+            let result = if self.interrupt.asked() {
+                Err(interrupted())
+            } else {
+                hand.one(self.verb, *id, &self.interrupt)
+            };
             match result {
                 Ok(true) => tally.done += 1,
                 Ok(false) => {
@@ -190,8 +194,11 @@ impl Work<'_> {
     fn all(&self, hand: &mut Hand) -> (Tally, Result<(), Error>) {
         let (mut tally, mut after) = (Tally::default(), self.which.after);
         loop {
-            let result =
-                if self.interrupt.asked() { Err(interrupted()) } else { hand.page(self.verb, after) };
+            let result = if self.interrupt.asked() {
+                Err(interrupted())
+            } else {
+                hand.page(self.verb, after, &self.interrupt)
+            };
             let Page { done, not_done, continue_after } = match result {
                 Ok(page) => page,
                 Err(why) => return (tally, Err(self.stopped(&why, &format!("--all --after {after}")))),
@@ -261,14 +268,15 @@ impl Hand {
     }
 
     /// Whether it was done.
-    fn one(&mut self, verb: Verb, id: u64) -> Result<bool, Error> {
+    fn one(&mut self, verb: Verb, id: u64, interrupt: &Interrupt) -> Result<bool, Error> {
         match self {
             Self::Store(store) => Ok(in_store(store, &verb.one(id))?.done > 0),
             Self::Daemon(client) => {
-                let answer = match verb {
-                    Verb::Retry => ask(|| client.change("POST", &format!("/api/dead/{id}/retry"))),
-                    Verb::Drop => ask(|| client.change("DELETE", &format!("/api/dead/{id}"))),
-                }?;
+                let (method, target) = match verb {
+                    Verb::Retry => ("POST", format!("/api/dead/{id}/retry")),
+                    Verb::Drop => ("DELETE", format!("/api/dead/{id}")),
+                };
+                let answer = ask(client, method, &target, interrupt)?;
                 if answer.status == 404 {
                     return Ok(false);
                 }
@@ -278,12 +286,12 @@ impl Hand {
         }
     }
 
-    fn page(&mut self, verb: Verb, after: u64) -> Result<Page, Error> {
+    fn page(&mut self, verb: Verb, after: u64, interrupt: &Interrupt) -> Result<Page, Error> {
         match self {
             Self::Store(store) => in_store(store, &verb.all(after)),
             Self::Daemon(client) => {
                 let target = format!("/api/dead/{}?after={after}", verb.command());
-                let answer = ask(|| client.change("POST", &target))?;
+                let answer = ask(client, "POST", &target, interrupt)?;
                 let Effect { done, not_done, continue_after } = understand(client, &answer)?;
                 let continue_after =
                     continue_after.map(|text| id(&text)).transpose().map_err(Error::failed)?;
@@ -309,14 +317,14 @@ fn unchanged(error: &StoreError) -> Error {
 }
 
 /// Asks again while the daemon is too busy. What was done unnoticed the first time is not done twice.
-fn ask(mut change: impl FnMut() -> Result<Answer, Fault>) -> Result<Answer, Error> {
+fn ask(client: &Client, method: &str, target: &str, interrupt: &Interrupt) -> Result<Answer, Error> {
     let mut tries = 1;
     loop {
-        let answer = change()?;
-        if answer.status != 503 || tries == TRIES_MAX {
+        let answer = client.change(method, target)?;
+        let pause = answer.retry_after.unwrap_or(PAUSE_MAX).min(PAUSE_MAX);
+        if answer.status != 503 || tries == TRIES_MAX || interrupt.wait(pause) {
             return Ok(answer);
         }
-        std::thread::sleep(answer.retry_after.unwrap_or(PAUSE_MAX).min(PAUSE_MAX));
         tries += 1;
     }
 }

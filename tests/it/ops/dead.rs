@@ -56,7 +56,12 @@ fn they_are_listed_and_shown_with_the_daemon_running_and_stopped() {
     let mut shown: Value = serde_json::from_str(json).unwrap();
     let steps = shown.as_object_mut().unwrap().remove("steps");
     assert_eq!(shown.as_object_mut().unwrap().remove("moreSteps"), Some(false.into()));
-    assert_eq!((steps, &shown), (Some(Value::Array(Vec::new())), &page["dead"][1]));
+    assert_eq!(shown, page["dead"][1]);
+    let steps = steps.unwrap();
+    let told: Vec<_> = steps.as_array().unwrap().iter().map(|step| step["what"].as_str().unwrap()).collect();
+    assert_eq!(told, ["received", "mapped", "dead"]);
+    assert_eq!((&steps[2]["status"], &steps[2]["attempt"]), (&422.into(), &1.into()));
+    assert_eq!(card.lines().filter(|line| line.contains("  mapped  ")).count(), 1, "{card}");
     for kill in [true, false] {
         // Killed, there is a log to be read; ended in order, there is none.
         if kill {

@@ -139,3 +139,85 @@ fn a_daemon_that_stays_away_is_given_up() {
     );
     assert_eq!(done.err, words);
 }
+
+/// Stands for a busy admin listener: of the first change it says too busy, the next one waits for [`Slow::go`], all
+/// others are answered at once.
+struct Slow {
+    stub: Stub,
+    asked: Arc<Mutex<Vec<String>>>,
+    go: crossbeam_channel::Sender<()>,
+}
+
+impl Slow {
+    fn start() -> Self {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (go, went) = crossbeam_channel::bounded(1);
+        let note = Arc::clone(&asked);
+        let stub = Stub::start(move |request: &Asked| {
+            if request.method == "GET" {
+                return answer(200, r#"{"dead":600}"#);
+            }
+            assert_eq!(request.header("X-Dispod"), Some("1"));
+            let mut asked = note.lock().unwrap();
+            asked.push(format!("{} {}", request.method, request.target));
+            let count = asked.len();
+            drop(asked);
+            match count {
+                1 => Act::Answer(b"HTTP/1.1 503 x\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n".to_vec()),
+                2 => {
+                    let _ = went.recv_timeout(SOON);
+                    answer(200, r#"{"done":256,"notDone":0,"continueAfter":"300"}"#)
+                }
+                _ => answer(200, r#"{"done":1,"notDone":1,"continueAfter":null}"#),
+            }
+        });
+        Self { stub, asked, go }
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    /// Runs a command, interrupts it in its second request, and gives what it did.
+    fn interrupt(&self, daemon: &Daemon, args: &[&str]) -> Done {
+        let mut command = on(daemon, args);
+        command.env("DISPOD_ADMIN_LISTEN", self.stub.address().to_string());
+        let child = piped(command);
+        assert!(wait_until(SOON, || self.asked().len() == 2));
+        // It comes before the answer, so it is noticed before what comes next.
+        kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+        self.go.send(()).unwrap();
+        child.wait_with_output().unwrap().into()
+    }
+}
+
+#[test]
+fn ctrl_c_while_all_dead_letters_are_retried() {
+    let (sandbox, slow) = (sandbox(), Slow::start());
+    let daemon = daemon(&sandbox);
+    let done = slow.interrupt(&daemon, &["dead", "retry", "--all"]);
+    assert_eq!((done.code, done.out.as_str()), (1, "256 pending again\n"), "{done:?}");
+    let command = "dispod dead retry --config dispod.toml --all --after 300";
+    assert_eq!(done.err, format!("dispod: interrupted; go on with: {command}\n"));
+    let mut command = crate::support::daemon::command();
+    command.args(go_on(&done.err)).current_dir(daemon.dir());
+    command.env("DISPOD_ADMIN_LISTEN", slow.stub.address().to_string());
+    let done: Done = command.output().unwrap().into();
+    assert_eq!(
+        (done.code, done.out.as_str(), done.err.as_str()),
+        (1, "1 pending again\n", "dispod: 1 not retried\n")
+    );
+    let (first, then) = ("POST /api/dead/retry?after=0", "POST /api/dead/retry?after=300");
+    assert_eq!(slow.asked(), [first, first, then]);
+}
+
+#[test]
+fn ctrl_c_while_some_are_dropped() {
+    let (sandbox, slow) = (sandbox(), Slow::start());
+    let daemon = daemon(&sandbox);
+    let done = slow.interrupt(&daemon, &["dead", "drop", "7", "5", "6"]);
+    assert_eq!((done.code, done.out.as_str()), (1, "1 given up\n"), "{done:?}");
+    let command = "dispod dead drop --config dispod.toml 5 6";
+    assert_eq!(done.err, format!("dispod: interrupted; go on with: {command}\n"));
+    assert_eq!(slow.asked(), ["DELETE /api/dead/7", "DELETE /api/dead/7"]);
+}

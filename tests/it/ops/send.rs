@@ -42,6 +42,22 @@ fn json_lines_with_bad_ones_between() {
 }
 
 #[test]
+fn a_record_too_large_for_the_daemon_costs_itself_only() {
+    let sandbox = sandbox();
+    let daemon = daemon(&sandbox);
+    let note = |bytes: usize| {
+        format!("{{\"contactId\":\"2\",\"dispositionCode\":\"1001\",\"note\":\"{}\"}}\n", "x".repeat(bytes))
+    };
+    let text = record("1", "1001") + &note(100 * 1024) + &note(300 * 1024) + &record("3", "1001");
+    file(&daemon, "calls.jsonl", &text);
+    let done = run(&daemon, &["send", "calls.jsonl"]);
+    assert_eq!((done.code, done.out.as_str()), (1, "2 kept, 2 refused, 0 not sent\n"), "{done:?}");
+    for line in ["line 2: 413: Payload too large", "line 3: longer than 262144 bytes"] {
+        assert!(done.err.contains(line), "{line} is not in {done:?}");
+    }
+}
+
+#[test]
 fn csv_with_any_columns_and_quotes() {
     let sandbox = sandbox();
     let daemon = daemon(&sandbox);
