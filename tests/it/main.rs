@@ -10,6 +10,7 @@ mod config;
 mod demo;
 mod door;
 mod faults;
+mod fuzz;
 mod guard;
 mod heart;
 mod hostile;
