@@ -84,6 +84,7 @@ impl Store {
             present_limit_pages: None,
             wal: None,
             syncing: Sync::Now,
+            mended: false,
             trusted: Arc::new(AtomicBool::new(true)),
             _lock: lock,
         };
