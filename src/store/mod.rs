@@ -28,6 +28,7 @@ mod room;
 mod row;
 mod schema;
 mod verify;
+mod wal;
 mod write;
 
 use std::fmt;
