@@ -1,5 +1,7 @@
 //! When the log is moved: the thread beside the keeper copies most of it, the keeper the rest.
 
+use std::thread::JoinHandle;
+
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::error::Error;
@@ -12,7 +14,8 @@ const ROUNDS_MAX: u32 = 4;
 
 /// The keeper's end of the checkpointer's thread, which ends when this is dropped.
 pub(super) struct Checkpoints {
-    ask: Sender<()>,
+    ask: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
     done: Receiver<Result<u32, StoreError>>,
     /// Rounds of the checkpoint under way; 0: none is.
     rounds: u32,
@@ -24,18 +27,22 @@ impl Checkpoints {
         let mut checkpointer = store.checkpointer()?;
         let (ask, asked) = bounded(1);
         let (say, done) = bounded(1);
-        rooms::start("checkpointer", failed, move || {
+        let thread = rooms::start("checkpointer", failed, move || {
             for () in asked {
                 let _ = say.send(checkpointer.run());
             }
         })?;
-        Ok(Self { ask, done, rounds: 0 })
+        Ok(Self { ask: Some(ask), thread: Some(thread), done, rounds: 0 })
+    }
+
+    fn ask(&self) -> bool {
+        self.ask.as_ref().is_some_and(|ask| ask.try_send(()).is_ok())
     }
 
     /// Asks for a checkpoint when one pays, and finishes one that was made. Never waits for the thread.
     pub(super) fn run(&mut self, store: &mut Store) -> Result<(), StoreError> {
         if self.rounds == 0 {
-            if store.wants_checkpoint() && self.ask.try_send(()).is_ok() {
+            if store.wants_checkpoint() && self.ask() {
                 self.rounds = 1;
             }
             return Ok(());
@@ -46,7 +53,7 @@ impl Checkpoints {
             Err(StoreError::Full | StoreError::Busy) => 0,
             result => result?,
         };
-        if self.rounds < ROUNDS_MAX && store.wants_another_round(copied) && self.ask.try_send(()).is_ok() {
+        if self.rounds < ROUNDS_MAX && store.wants_another_round(copied) && self.ask() {
             self.rounds += 1;
             return Ok(());
         }
@@ -54,6 +61,16 @@ impl Checkpoints {
         match store.finish_checkpoint() {
             Err(StoreError::Full | StoreError::Busy) => Ok(()),
             result => result.map(|_| ()),
+        }
+    }
+}
+
+impl Drop for Checkpoints {
+    /// Waits for the thread, so that the store is closed last and leaves no log behind.
+    fn drop(&mut self) {
+        self.ask = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
         }
     }
 }

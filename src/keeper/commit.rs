@@ -30,8 +30,8 @@ enum Relief {
 impl Keeper {
     /// Writes a batch. When there is no room, the settlements go without the submissions.
     pub(super) fn commit(&mut self, mut submissions: Vec<Submission>, mut settlements: Vec<Settlement>) {
-        self.in_need &= !self.store.has_room().unwrap_or(false);
         if self.in_need {
+            self.in_need = !self.store.has_room().unwrap_or(false);
             settlements.iter_mut().for_each(slim);
         }
         if !submissions.is_empty() && !self.room() {
@@ -57,6 +57,7 @@ impl Keeper {
                     self.commit(submissions, settlements);
                 }
             }
+            Err(StoreError::Damaged(_)) if self.store.mend() => self.commit(submissions, settlements),
             Err(error) => {
                 refuse(&mut submissions);
                 self.held = settlements;

@@ -187,6 +187,8 @@ impl Keeper {
         if lost.is_some() {
             self.store.distrust();
         }
+        drop(self.housekeeping);
+        drop(self.store);
         lost.map_or(Ok(()), Err)
     }
 

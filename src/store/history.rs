@@ -120,7 +120,8 @@ impl History {
         let contact = if filter.contact_id.is_some() { "AND contact = ?2" } else { "AND ?2 IS NULL" };
         let order = if filter.newest_first { "DESC" } else { "ASC" };
         let sql = format!(
-            "SELECT {} FROM event WHERE id > ?1 {contact} {state} AND received_ms >= ?3 AND received_ms < ?4 \
+            "SELECT {} FROM event WHERE id > ?1 {contact} {state} \
+             AND (?3 IS NULL OR received_ms >= ?3) AND (?4 IS NULL OR received_ms < ?4) \
              ORDER BY id {order} LIMIT ?5",
             row::COLUMNS
         );
@@ -128,8 +129,8 @@ impl History {
         let mut rows = statement.query(params![
             filter.after_id.cast_signed(),
             filter.contact_id,
-            filter.since_ms.unwrap_or(i64::MIN),
-            filter.until_ms.unwrap_or(i64::MAX),
+            filter.since_ms,
+            filter.until_ms,
             filter.limit.map_or(-1, |limit| limit.cast_signed() as i64),
         ])?;
         while let Some(row) = rows.next()? {

@@ -28,6 +28,7 @@ mod room;
 mod row;
 mod schema;
 mod verify;
+mod wal;
 mod walk;
 mod write;
 
@@ -164,6 +165,7 @@ pub struct Store {
     present_limit_pages: Option<u64>,
     wal: Option<std::fs::File>,
     syncing: Sync,
+    mended: bool,
     /// False once a write or a sync failed in a way that leaves unknown what the disk holds.
     trusted: Arc<AtomicBool>,
     _lock: lock::StoreLock,
@@ -239,11 +241,7 @@ impl Store {
         let buried = match bury(self) {
             Err(StoreError::Full) => self.raise_limit().and_then(|()| bury(self)),
             // The indexes disagree with what became of the row.
-            Err(StoreError::Damaged(_)) => {
-                log::warn!("rebuilding the store's indexes");
-                self.connection.execute_batch("REINDEX")?;
-                bury(self)
-            }
+            Err(StoreError::Damaged(_)) if self.mend() => bury(self),
             buried => buried,
         };
         buried?;
@@ -251,6 +249,23 @@ impl Store {
             log::error!("event {id} is damaged in the store: it is dead now, with reason {CORRUPT}");
         }
         Ok(())
+    }
+
+    /// Rebuilds the indexes after damage was met, once: a large file is not looked through at the start. Gives
+    /// whether what failed is worth another try.
+    pub fn mend(&mut self) -> bool {
+        if std::mem::replace(&mut self.mended, true) {
+            return false;
+        }
+        let rebuilt = self.connection.execute_batch("REINDEX");
+        log::warn!(
+            "the store is damaged: its indexes {}",
+            match &rebuilt {
+                Ok(()) => "were rebuilt".to_owned(),
+                Err(error) => format!("cannot be rebuilt ({error})"),
+            }
+        );
+        rebuilt.is_ok()
     }
 
     /// Bytes of database and log on the disk.

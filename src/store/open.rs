@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
 use super::room::{RESERVE_FRACTION, RESERVE_MAX_BYTES};
-use super::{FILE_NAME, RESERVE_NAME, Store, StoreError, Sync, damaged, lock, schema, verify};
+use super::{FILE_NAME, RESERVE_NAME, Store, StoreError, Sync, damaged, lock, schema, verify, wal};
 use crate::clock;
 use crate::config::StoreConfig;
 use crate::error::Error;
@@ -84,6 +84,7 @@ impl Store {
             present_limit_pages: None,
             wal: None,
             syncing: Sync::Now,
+            mended: false,
             trusted: Arc::new(AtomicBool::new(true)),
             _lock: lock,
         };
@@ -119,6 +120,13 @@ fn recover(dir: &Path, path: &Path) -> Result<Recovered, StoreError> {
     // What turns out to be damaged is left as it was found.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     prepare(&mut connection, path, was_in_use)?;
+    if let Some(bytes) = wal::cut_short_at(&connection, path)? {
+        log::error!(
+            "the log of the store {} is damaged: only its first {bytes} bytes can be read. Events acknowledged \
+             shortly before the last stop may be missing; ask their senders to send them again",
+            path.display()
+        );
+    }
     let damaged_rows = verify::verify(&mut connection, path)?;
     let (store_id, next_number) = verify::read_meta(&connection)?;
     let page_bytes: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;

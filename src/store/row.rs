@@ -74,6 +74,9 @@ pub struct StoredEvent {
     pub settled: Settled,
 }
 
+/// What an absent number counts as in the checksum.
+const ABSENT: i64 = i64::MIN;
+
 /// The columns [`read`] expects, in order.
 pub(super) const COLUMNS: &str = "id, state, severity, place, attempts, mapping, received_ms, contact, code, \
      result, stamp, category, revived_ms, due_ms, settled_ms, status, latency_ms, reason, answer, crc";
@@ -119,7 +122,10 @@ fn decode(row: &Row<'_>) -> rusqlite::Result<(Option<StoredEvent>, u32)> {
             answer: row.get(18)?,
         },
     };
-    Ok((Some(stored), crc))
+    // The checksum takes it for an absent number.
+    let times = [stored.event.revived_ms, stored.event.due_ms, stored.settled.at_ms];
+    let sound = !times.contains(&Some(ABSENT));
+    Ok((sound.then_some(stored), crc))
 }
 
 /// CRC-32 over every other column, in a fixed order.
@@ -145,7 +151,7 @@ pub(super) fn checksum(stored: &StoredEvent) -> u32 {
         settled.status.map(i64::from),
         settled.latency_ms.map(i64::from),
     ] {
-        crc.number(number.unwrap_or(i64::MIN));
+        crc.number(number.unwrap_or(ABSENT));
     }
     crc.text(settled.reason.as_deref());
     crc.text(settled.answer.as_deref());

@@ -12,7 +12,7 @@ use super::{StoreError, row, schema};
 const CHECKED_WHOLE_BYTES: u64 = 8 * 1024 * 1024;
 /// ...of a larger one as much as this time allows: the first 200 is not to wait for it. What is damaged beyond is
 /// found when it is read.
-const CHECK_TIME_MAX: Duration = Duration::from_millis(400);
+const CHECK_TIME_MAX: Duration = Duration::from_millis(250);
 /// Steps of the check between two looks at the clock.
 const CHECK_STEPS: i32 = 256;
 /// Findings listed by one check.

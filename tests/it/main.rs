@@ -12,6 +12,7 @@ mod crash;
 mod demo;
 mod door;
 mod faults;
+mod fuzz;
 mod guard;
 mod heart;
 mod hostile;

@@ -76,7 +76,7 @@ impl Alone {
 
     fn fill(&self) -> Vec<KeptEvent> {
         let events: Vec<_> =
-            (0..20_000).map_while(|number| self.keep(&format!("contact-{number}"))).collect();
+            (0..20_000).map_while(|number| self.keep(&format!("contact-{number:0>200}"))).collect();
         assert!((100..20_000).contains(&events.len()), "{} events in 1 MiB", events.len());
         assert!(!self.health.can_keep());
         events
@@ -202,6 +202,38 @@ fn what_was_held_back_by_a_lock_is_written_at_the_end() {
     let store = Store::open(&config(&dir)).unwrap();
     assert_eq!(store.outbox_event(event.id).unwrap().expect("there").state, State::Delivered);
     assert!(store.pending(Class::Critical, 0, 10).unwrap().is_empty());
+}
+
+#[test]
+fn a_damaged_index_does_not_keep_an_event_from_being_settled() {
+    let dir = TempDir::new();
+    let whole = StoreConfig { dir: dir.path().to_owned(), ..StoreConfig::default() };
+    let alone = Alone::start(&whole);
+    let event = alone.keep("contact-in-an-index").expect("kept");
+    // Too much to be looked through at the next start.
+    for number in 0..50 {
+        let other = alone.keep(&format!("bulk-{number}")).expect("kept");
+        let mut dead = settlement(&other, State::Dead, Verdict::Rejected);
+        dead.stored.settled.answer = Some("x".repeat(200_000));
+        alone.order(dead);
+        alone.wait_settled(other.id);
+    }
+    alone.stop().unwrap();
+    let path = dir.path().join(FILE_NAME);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let (id, code) = (b"contact-in-an-index".as_slice(), b"1001".as_slice());
+    let is_index = |at: &usize| bytes[*at..].starts_with(id) && !bytes[*at + id.len()..].starts_with(code);
+    let place = (0..bytes.len() - 100).find(is_index).expect("an entry of the index by contact");
+    bytes[place] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+
+    let alone = Alone::start(&whole);
+    alone.order(settlement(&event, State::Delivered, Verdict::Delivered));
+    alone.wait_settled(event.id);
+    alone.stop().unwrap();
+    let store = Store::open(&whole).unwrap();
+    assert_eq!(store.outbox_event(event.id).unwrap().expect("there").state, State::Delivered);
+    assert_eq!(store.count().unwrap(), (0, 50));
 }
 
 /// Another program's lock on the database, until it is dropped.

@@ -3,5 +3,6 @@
 
 mod damage;
 mod keeper;
+mod log;
 mod shim;
 mod space;
