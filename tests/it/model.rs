@@ -25,7 +25,7 @@ fn whatever_happens_every_event_ends_where_the_model_says() {
 
 fn play(seed: u64) {
     let mut chance = fastrand::Rng::with_seed(seed);
-    let mut world = World::new(chance.fork());
+    let mut world = World::new(seed, chance.fork());
     for _ in 0..STEPS {
         match chance.u32(..100) {
             0..60 => world.post(),

@@ -6,7 +6,9 @@ use dispod::sandbox::{Behaviour, Faults, Reply, Sandbox};
 use serde_json::Value;
 
 use crate::support::daemon::{Daemon, config_for};
-use crate::support::scene::{CODES, Event, Line, applied, count, dead, sandbox, status, wait_settled};
+use crate::support::scene::{
+    CODES, Event, Line, applied, bury_calls, count, dead, sandbox, status, wait_settled,
+};
 use crate::support::{SOON, wait_until};
 
 const CONTACTS: usize = 8;
@@ -72,6 +74,7 @@ impl Model {
 }
 
 pub struct World {
+    seed: u64,
     chance: fastrand::Rng,
     sandbox: Sandbox,
     daemon: Daemon,
@@ -84,11 +87,12 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(mut chance: fastrand::Rng) -> Self {
+    pub fn new(seed: u64, mut chance: fastrand::Rng) -> Self {
         let sandbox = sandbox(|options| options.seed = Some(chance.u64(..)));
         let daemon = Daemon::start_with(&config_for(&sandbox), &[WORKERS, WINDOW]);
         let line = Line::open(daemon.webhook_addr()).unwrap();
         Self {
+            seed,
             chance,
             sandbox,
             daemon,
@@ -108,7 +112,7 @@ impl World {
         if self.mapping > 0 && REMAPPED.contains(&event.code) {
             event.category = category(self.mapping);
         }
-        println!("post {event:?}");
+        println!("{}: post {event:?}", self.seed);
         assert_eq!(self.line.post(&event).unwrap(), 200);
         self.model.keep(event.clone());
         self.posted.push(event);
@@ -120,20 +124,20 @@ impl World {
             return;
         }
         let event = &self.posted[self.chance.usize(..self.posted.len())];
-        println!("post again {event:?}");
+        println!("{}: post again {event:?}", self.seed);
         assert_eq!(self.line.post(event).unwrap(), 200);
     }
 
     pub fn retry_one(&mut self) {
         let Some((number, id)) = self.choose_dead() else { return };
-        println!("retry {number}");
+        println!("{}: retry {number}", self.seed);
         assert_eq!(self.daemon.admin("POST", &format!("/api/dead/{id}/retry")).status, 200);
         self.model.revive(number);
     }
 
     pub fn retry_all(&mut self) {
         self.let_settle();
-        println!("retry all");
+        println!("{}: retry all", self.seed);
         assert_eq!(self.daemon.admin("POST", "/api/dead/retry").status, 200);
         for number in self.model.dead.keys().copied().collect::<Vec<_>>() {
             self.model.revive(number);
@@ -142,7 +146,7 @@ impl World {
 
     pub fn drop_one(&mut self) {
         let Some((number, id)) = self.choose_dead() else { return };
-        println!("drop {number}");
+        println!("{}: drop {number}", self.seed);
         assert_eq!(self.daemon.admin("DELETE", &format!("/api/dead/{id}")).status, 200);
         self.model.dead.remove(&number);
         self.model.dropped += 1;
@@ -160,9 +164,7 @@ impl World {
 
     pub fn change_api(&mut self) {
         self.let_settle();
-        if self.api == Api::Away(None) {
-            self.sandbox.resume().unwrap();
-        }
+        let was_refusing = self.api == Api::Away(None);
         let away = [None, Some(Reply::Status(503)), Some(Reply::Reset), Some(Reply::Status(403))];
         self.api = match self.chance.u32(..8) {
             0..2 => Api::Takes,
@@ -170,7 +172,7 @@ impl World {
             4..6 => Api::Rejects,
             _ => Api::Away(away[self.chance.usize(..away.len())]),
         };
-        println!("the API {:?}", self.api);
+        println!("{}: the API {:?}", self.seed, self.api);
         let mut behaviour = Behaviour::default();
         match self.api {
             Api::Takes => {}
@@ -184,18 +186,23 @@ impl World {
             Api::Away(None) => self.sandbox.suspend(),
         }
         self.sandbox.set_behaviour(|now| *now = behaviour).unwrap();
+        if was_refusing && self.api != Api::Away(None) {
+            self.sandbox.resume().unwrap();
+        }
     }
 
     pub fn kill(&mut self) {
-        println!("kill");
+        println!("{}: kill", self.seed);
         self.daemon.kill9();
         self.kills += 1;
-        assert!(self.sandbox.wait_until(|stats| stats.in_flight == 0, SOON));
+        if self.api != Api::Away(None) {
+            bury_calls(&mut self.sandbox);
+        }
         self.start();
     }
 
     pub fn stop_and_start(&mut self) {
-        println!("stop and start");
+        println!("{}: stop and start", self.seed);
         assert!(self.daemon.sigterm().success());
         self.start();
     }
@@ -209,7 +216,7 @@ impl World {
     pub fn reload(&mut self) {
         const RELOADED: &str = "configuration reloaded";
         self.mapping += 1;
-        println!("reload {}", self.mapping);
+        println!("{}: reload {}", self.seed, self.mapping);
         let table = CODES.map(|(code, category_of_old)| {
             let new = if REMAPPED.contains(&code) { &category(self.mapping) } else { category_of_old };
             format!("{code} = \"{new}\"\n")
@@ -231,7 +238,7 @@ impl World {
 
     pub fn compare(&mut self) {
         self.let_settle();
-        println!("compare");
+        println!("{}: compare", self.seed);
         let mut contacts = self.sandbox.contacts();
         contacts.retain(|_, contact| contact.updates > 0);
         assert!(contacts.keys().eq(self.model.applied.keys()), "{:?}", contacts.keys());
@@ -258,7 +265,10 @@ impl World {
         let applied: usize = self.model.applied.values().map(Vec::len).sum();
         let stats = self.sandbox.stats();
         let (posted, dead, dropped) = (self.posted.len(), self.model.dead.len(), self.model.dropped);
-        println!("{posted} posted, {applied} applied, {dead} dead, {dropped} dropped, {} kills", self.kills);
+        println!(
+            "{}: {posted} posted, {applied} applied, {dead} dead, {dropped} dropped, {} kills",
+            self.seed, self.kills
+        );
         assert_eq!(applied + dead + dropped, posted);
         let repeated = stats.updates - applied as u64;
         let workers: u64 = WORKERS.1.parse().unwrap();

@@ -88,6 +88,14 @@ impl Line {
     }
 }
 
+/// After a kill: what the dead process had asked of the API is done, and what the API has not read yet is gone with its
+/// connection, so that nothing of it comes later than what the next process asks, which no one could put in order.
+pub fn bury_calls(sandbox: &mut Sandbox) {
+    assert!(sandbox.wait_until(|stats| stats.in_flight == 0, SOON));
+    sandbox.suspend();
+    sandbox.resume().unwrap();
+}
+
 /// The audit lines of a contact's updates as they were applied. A repeat of an update right behind it is left out:
 /// it changes nothing. Any other repeat stays, and is wrong.
 pub fn applied(contact: &Contact) -> Vec<String> {
