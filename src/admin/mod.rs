@@ -16,7 +16,7 @@
 //! | `POST /api/dead/retry?after=ID` | as many behind that id as fit one transaction; says where to go on |
 //! | `POST /api/dead/drop?after=ID` | the same, giving them up |
 //!
-//! What needs no disk is answered at once. Everything else is an [`errands::Errand`] for one thread, which reads the
+//! What needs no disk is answered at once. Everything else is an `errands::Errand` for one thread, which reads the
 //! store in short transactions beside the keeper and asks the keeper for changes. Nothing here is on the way of an
 //! event.
 

@@ -3,12 +3,12 @@
 //! tiny_http 0.12 has no timeouts, no limits, stops accepting for good at the first error, and aborts the
 //! process on a request that announces a large body. This module is the program that knows it:
 //!
-//! - [`head`]: what a request says before its body; framing that is not plain is refused.
-//! - [`acceptor`]: takes requests in order and decides; never waits for a client.
-//! - [`lane`]: reads the bodies tiny_http has not read, on threads that may wait.
-//! - [`lot`]: parks what must not be dropped.
-//! - [`responder`], [`ledger`], [`jobs`]: answers, in order, without letting one client hold up the others.
-//! - [`guard`]: deadlines, limits and the repair of the accept thread, from outside, by the sockets themselves.
+//! - `head`: what a request says before its body; framing that is not plain is refused.
+//! - `acceptor`: takes requests in order and decides; never waits for a client.
+//! - `lane`: reads the bodies tiny_http has not read, on threads that may wait.
+//! - `lot`: parks what must not be dropped.
+//! - `responder`, `ledger`, `jobs`: answers, in order, without letting one client hold up the others.
+//! - `guard`: deadlines, limits and the repair of the accept thread, from outside, by the sockets themselves.
 //!
 //! No request is processed that came after one whose end is doubtful, and no answer is sent after one that was
 //! lost: the one could forge an event, the other acknowledge one that was not kept.
