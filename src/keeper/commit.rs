@@ -59,9 +59,10 @@ impl Keeper {
             }
             Err(StoreError::Damaged(_)) if self.store.mend() => self.commit(submissions, settlements),
             Err(error) => {
-                refuse(&mut submissions);
                 self.held = settlements;
+                // First, so that who was refused finds `/healthz` in agreement.
                 self.survive(Err(error));
+                refuse(&mut submissions);
             }
         }
     }

@@ -237,7 +237,8 @@ fn a_full_keeper_means_503_at_once_and_the_rest_is_answered_later() {
         stream.set_read_timeout(Some(door::PATIENCE)).unwrap();
         assert!(matches!(read_answer(&mut stream).unwrap().status, 200 | 503));
     }
-    assert!(door.kept_count() > ROOM);
+    // One more if the keeper had taken one before the queue was full.
+    assert!(door.kept_count() >= ROOM);
     door.close();
 }
 
