@@ -1,11 +1,15 @@
 //! `dispod dead`: looking needs only the store; changes are made by the daemon, or without it in the store.
 
+use std::io::Write as _;
+use std::process::Stdio;
+
 use dispod::config::StoreConfig;
 use dispod::store::Store;
 use serde_json::Value;
 
 use super::*;
 use crate::admin::office;
+use crate::support::tools;
 
 /// More than one transaction retries.
 const MANY: usize = 600;
@@ -204,4 +208,37 @@ fn wrong_usage_is_told_before_anything_is_done() {
         let done = run(&daemon, args);
         assert_eq!((done.code, done.out.as_str()), (2, ""), "{args:?}: {done:?}");
     }
+}
+
+#[test]
+fn on_a_terminal_dropping_asks_first() {
+    if !tools::present(&["script"]) {
+        return;
+    }
+    let sandbox = sandbox();
+    let daemon = daemon(&sandbox);
+    let ids = kill(&sandbox, &daemon, &["alice", "bob"]);
+    let on_terminal = |answer: &str, args: &str| -> Done {
+        let program = on(&daemon, &[]);
+        let line = format!("{} dead drop --config dispod.toml {args}", program.get_program().display());
+        let mut script = Command::new("script");
+        script.args(["--quiet", "--return", "--command", &line, "/dev/null"]).current_dir(daemon.dir());
+        script.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(answer.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        drop(input);
+        output.into()
+    };
+    let done = on_terminal("n\n", &ids[0]);
+    assert_eq!(done.code, 1, "{done:?}");
+    assert!(done.out.contains("Give this dead letter up for good? [y/N]"), "{done:?}");
+    assert!(done.out.contains("nothing was dropped") && dead_ids(&daemon) == ids, "{done:?}");
+    let done = on_terminal("y\n", "--all");
+    assert!(done.code == 0 && done.out.contains("Give all 2 dead letters up for good?"), "{done:?}");
+    assert!(dead_ids(&daemon).is_empty());
+    let ids = kill(&sandbox, &daemon, &["carol"]);
+    let done = on_terminal("", &format!("--yes {}", ids[0]));
+    assert!(done.code == 0 && !done.out.contains("[y/N]"), "{done:?}");
 }
