@@ -89,12 +89,13 @@ impl Ledger {
         }
     }
 
-    /// Forgets peers that wait for nothing and have no connection any more.
+    /// Forgets peers that have no open request and, as far as the guard has seen, no connection any more.
     pub(super) fn forget_all_but(&self, live: &HashSet<SocketAddr>, now: Instant) {
         self.peers().retain(|addr, peer| {
             let condemned_at = *peer.condemned_at();
             let settled = condemned_at.is_none_or(|at| now.duration_since(at) > FORGET_AFTER);
-            live.contains(addr) || peer.waiting.load(Relaxed) > 0 || !settled
+            // Who holds a ticket may yet condemn the connection: a request behind it must find that out.
+            live.contains(addr) || Arc::strong_count(peer) > 1 || !settled
         });
     }
 
@@ -213,6 +214,17 @@ mod tests {
         assert!(ledger.open(Some(addr(1))).is_condemned(), "it is still there");
         ledger.forget_all_but(&HashSet::new(), now + FORGET_AFTER * 2);
         assert!(!ledger.open(Some(addr(1))).is_condemned());
+    }
+
+    #[test]
+    fn a_peer_that_is_condemned_late_was_not_forgotten_before() {
+        let ledger = Ledger::default();
+        let mut ticket = ledger.open(Some(addr(1)));
+        ticket.we_wait();
+        // The guard's look was older than the connection.
+        ledger.forget_all_but(&HashSet::new(), Instant::now());
+        ticket.condemn();
+        assert!(ledger.open(Some(addr(1))).is_condemned(), "the request behind is taken");
     }
 
     #[test]

@@ -135,6 +135,9 @@ impl Keeper {
     /// Replies to the senders first, then tells dispatch.
     fn answer(&mut self, submissions: Vec<Submission>, kept: Vec<Kept>) {
         let mut new = Vec::with_capacity(kept.len());
+        // Before the first reply, so that who has a 200 finds its event among the pending.
+        let count = kept.iter().filter(|kept| matches!(kept, Kept::New(_))).count();
+        self.metrics.events_pending.add(count as u64);
         for (submission, kept) in submissions.into_iter().zip(kept) {
             match kept {
                 Kept::New(event) => {
@@ -148,7 +151,6 @@ impl Keeper {
                 }
             }
         }
-        self.metrics.events_pending.add(new.len() as u64);
         for event in new {
             self.tell_kept(event);
         }

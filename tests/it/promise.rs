@@ -1,9 +1,11 @@
 //! The promise of contract section 1, held by the real binary against the sandbox: what a 200 means, whom the API
 //! sees and how often, what signals do, how it exits.
 
+mod answers;
 mod kept;
 mod process;
 mod reload;
+mod secrets;
 mod tenant;
 
 use dispod::sandbox::Sandbox;
