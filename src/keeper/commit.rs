@@ -59,9 +59,10 @@ impl Keeper {
             }
             Err(StoreError::Damaged(_)) if self.store.mend() => self.commit(submissions, settlements),
             Err(error) => {
+                // First: who is refused must not find us healthy.
+                self.survive(Err(error));
                 refuse(&mut submissions);
                 self.held = settlements;
-                self.survive(Err(error));
             }
         }
     }

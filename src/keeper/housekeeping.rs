@@ -48,7 +48,8 @@ pub(super) struct Housekeeping {
     /// The slice of the key space to prune next.
     seen_slice: u8,
     behind: [bool; Class::ALL.len()],
-    complained: Option<(Instant, &'static str)>,
+    /// When each kind of complaint was last made.
+    complained: Vec<(&'static str, Instant)>,
     reserve: PathBuf,
     reserve_bytes: u64,
     reserved: bool,
@@ -74,7 +75,7 @@ impl Housekeeping {
             barren_until: None,
             seen_slice: 0,
             behind: [false; Class::ALL.len()],
-            complained: None,
+            complained: Vec::new(),
             reserve,
             reserve_bytes,
             reserved,
@@ -104,10 +105,10 @@ impl Housekeeping {
 
     pub(super) fn complain(&mut self, what: &'static str) {
         let now = Instant::now();
-        let said = self.complained.is_some_and(|(at, last)| last == what && now - at < COMPLAIN_EVERY);
-        if !said {
+        self.complained.retain(|(_, at)| now - *at < COMPLAIN_EVERY);
+        if self.complained.iter().all(|(said, _)| *said != what) {
             log::error!("{what}");
-            self.complained = Some((now, what));
+            self.complained.push((what, now));
         }
     }
 
