@@ -29,6 +29,8 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 /// What the reserve, given up when the disk is full, has beyond the size of the log: the log can then be moved into
 /// the database, and its own space be written again.
 const RESERVE_MORE_BYTES: u64 = 1024 * 1024;
+/// A disk with less than this is full: a batch may not fit.
+const DISK_FULL_BYTES: u64 = 2 * 1024 * 1024;
 
 pub(super) struct Housekeeping {
     checkpoints: Checkpoints,
@@ -48,7 +50,8 @@ pub(super) struct Housekeeping {
     /// The slice of the key space to prune next.
     seen_slice: u8,
     behind: [bool; Class::ALL.len()],
-    complained: Option<(Instant, &'static str)>,
+    /// When each kind of complaint was last made.
+    complained: Vec<(&'static str, Instant)>,
     reserve: PathBuf,
     reserve_bytes: u64,
     reserved: bool,
@@ -74,7 +77,7 @@ impl Housekeeping {
             barren_until: None,
             seen_slice: 0,
             behind: [false; Class::ALL.len()],
-            complained: None,
+            complained: Vec::new(),
             reserve,
             reserve_bytes,
             reserved,
@@ -104,10 +107,10 @@ impl Housekeeping {
 
     pub(super) fn complain(&mut self, what: &'static str) {
         let now = Instant::now();
-        let said = self.complained.is_some_and(|(at, last)| last == what && now - at < COMPLAIN_EVERY);
-        if !said {
+        self.complained.retain(|(_, at)| now - *at < COMPLAIN_EVERY);
+        if self.complained.iter().all(|(said, _)| *said != what) {
             log::error!("{what}");
-            self.complained = Some((now, what));
+            self.complained.push((what, now));
         }
     }
 
@@ -200,20 +203,20 @@ impl Housekeeping {
     /// starts over in the space it has.
     pub(super) fn make_way(&mut self, store: &mut Store) -> Result<(), StoreError> {
         self.measure_at.get_or_insert(Instant::now() + SYNC_WITHIN);
-        let forgotten =
-            if store.has_room()? { Err(StoreError::Full) } else { self.forget_for_room(store, false) };
-        match forgotten {
-            // A batch larger than what is left of `store.max_size`.
-            Err(StoreError::Full) if free_bytes(store) >= 2 * self.reserve_bytes => {}
-            Err(StoreError::Full) => {
-                self.complain("the disk of the store is full: new events are refused until there is room");
-                store.limit_to_present_size()?;
-                if std::mem::take(&mut self.reserved) {
-                    let _ = std::fs::remove_file(&self.reserve);
-                }
+        let by_size = !store.has_room()?;
+        if by_size {
+            match self.forget_for_room(store, false) {
+                Ok(_) | Err(StoreError::Full) => {}
+                Err(error) => return Err(error),
             }
-            forgotten => {
-                forgotten?;
+        }
+        // Below the limit it is the disk, but for a batch larger than what is left of `store.max_size`.
+        let little_bytes = if by_size { DISK_FULL_BYTES } else { 2 * self.reserve_bytes };
+        if free_bytes(store) < little_bytes {
+            self.complain("the disk of the store is full: new events are refused until there is room");
+            store.limit_to_present_size()?;
+            if std::mem::take(&mut self.reserved) {
+                let _ = std::fs::remove_file(&self.reserve);
             }
         }
         match store.finish_checkpoint() {

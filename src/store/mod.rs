@@ -15,6 +15,17 @@
 //!                            drop
 //! ```
 //!
+//! What a bad disk does:
+//!
+//! | what is wrong | then |
+//! |---|---|
+//! | an event's row fails its checksum | it is dead with reason `corrupt`, whatever state it seemed to be in |
+//! | an index disagrees with its table | it is rebuilt, at the start or when it is met |
+//! | anything else in the file: its schema, its pages, its length | the start is refused; at work, the daemon ends |
+//! | the log cannot be read to its end | what is in front of the damage is recovered, the rest is told of |
+//! | a write or a sync fails | the daemon ends without touching the files again; the next start recovers |
+//! | no room, in `store.max_size` or on the disk | [`StoreError::Full`]: nothing is kept, and settlements go on |
+//!
 //! [`Store`] is the sole writer and belongs to the keeper's thread; [`History`] reads beside it, from this or
 //! another process. Another engine can take this module's place by offering the same two types.
 

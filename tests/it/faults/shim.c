@@ -4,6 +4,7 @@
  * FAULT_AT     which call fails first, from 1; 0: none
  * FAULT_ON     1: all later ones too
  * FAULT_ERRNO  what they fail with
+ * FAULT_WRITES 1: only writes fail, as on a disk that is merely full
  *
  * A write that fails has written half of its bytes, as real ones do. */
 #define _GNU_SOURCE
@@ -17,7 +18,7 @@
 
 static const char *path_part;
 static long fail_at, calls;
-static int fail_on, fail_errno;
+static int fail_on, fail_errno, writes_only;
 
 __attribute__((constructor)) static void begin(void)
 {
@@ -25,6 +26,7 @@ __attribute__((constructor)) static void begin(void)
     fail_at = atol(getenv("FAULT_AT") ? getenv("FAULT_AT") : "0");
     fail_on = getenv("FAULT_ON") && *getenv("FAULT_ON") == '1';
     fail_errno = atoi(getenv("FAULT_ERRNO") ? getenv("FAULT_ERRNO") : "5");
+    writes_only = getenv("FAULT_WRITES") && *getenv("FAULT_WRITES") == '1';
     dprintf(2, "shim: loaded\n");
 }
 
@@ -35,7 +37,7 @@ static int fails(int fd, const char *what)
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     ssize_t length = readlink(link, path, sizeof path - 1);
     errno = saved;
-    if (length < 0 || !path_part)
+    if (length < 0 || !path_part || (writes_only && *what == 'f'))
         return 0;
     path[length] = 0;
     if (!strstr(path, path_part))

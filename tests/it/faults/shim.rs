@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use dispod::config::StoreConfig;
 use dispod::disposition::Mapping;
-use dispod::sandbox::{Sandbox, SandboxOptions};
+use dispod::sandbox::{Reply, Sandbox, SandboxOptions};
 use dispod::store::{CORRUPT, Filter, History, State, Store};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
@@ -27,11 +27,19 @@ const CALLS_MAX: u64 = 5000;
 /// How the disk fails.
 #[derive(Debug, Clone, Copy)]
 struct Fault {
-    /// Which call.
+    /// Part of the path of the files meant.
+    path: &'static str,
+    /// Which call, from 1; 0: none.
     at: u64,
     /// Whether the later ones fail too.
     on: bool,
     errno: Errno,
+    /// Whether only writes fail, no syncs.
+    writes: bool,
+}
+
+impl Fault {
+    const NONE: Self = Self { path: "/data/dispod.db", at: 0, on: false, errno: Errno::IO, writes: false };
 }
 
 /// The compiled shim, in a directory that lives as long as it.
@@ -73,9 +81,11 @@ impl Run {
         Self { dir, child }
     }
 
-    /// Starts it again on the same store, on a disk that is well.
-    fn restart(&mut self, shim: &Shim, sandbox: &Sandbox) {
-        self.child = Self::spawn(&self.dir, shim, sandbox, Fault { at: 0, on: false, errno: Errno::IO });
+    /// Starts it again on the same store; kills it first if it still runs.
+    fn restart(&mut self, shim: &Shim, sandbox: &Sandbox, fault: Fault) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.child = Self::spawn(&self.dir, shim, sandbox, fault);
     }
 
     fn spawn(dir: &TempDir, shim: &Shim, sandbox: &Sandbox, fault: Fault) -> Child {
@@ -85,12 +95,14 @@ impl Run {
             .args(["serve", "--config", "dispod.toml"])
             .current_dir(dir.path())
             .env("LD_PRELOAD", &shim.library)
-            .env("FAULT_PATH", "/data/dispod.db")
+            .env("FAULT_PATH", fault.path)
             .env("FAULT_AT", fault.at.to_string())
             .env("FAULT_ON", if fault.on { "1" } else { "0" })
+            .env("FAULT_WRITES", if fault.writes { "1" } else { "0" })
             .env("FAULT_ERRNO", fault.errno.raw_os_error().to_string())
             .env("DISPOD_ADMIN_LISTEN", "off")
             .env("DISPOD_DELIVERY_WORKERS", "2")
+            .env("DISPOD_DELIVERY_SHUTDOWN_GRACE", "1s")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -218,7 +230,7 @@ fn recovered(dir: &Path, sandbox: &Sandbox, kept: &BTreeMap<String, Vec<&'static
 fn a_failing_disk_ends_the_daemon_with_words_and_the_next_start_has_everything() {
     let Some(shim) = Shim::compile() else { return };
     let sandbox = Sandbox::start(SandboxOptions::default()).unwrap();
-    let mut run = Run::start(&shim, &sandbox, Fault { at: 150, on: true, errno: Errno::IO });
+    let mut run = Run::start(&shim, &sandbox, Fault { at: 150, on: true, ..Fault::NONE });
     let mut client = Client::connect(run.address().expect("it starts")).unwrap();
     let mut kept = Vec::new();
     let refused = loop {
@@ -250,12 +262,39 @@ fn a_failing_disk_ends_the_daemon_with_words_and_the_next_start_has_everything()
     assert!(!log.contains("panicked") && log.lines().count() < 100, "{log}");
     assert!(!kept.is_empty());
 
-    run.restart(&shim, &sandbox);
+    run.restart(&shim, &sandbox, Fault::NONE);
     run.address().expect("it starts again");
     let all =
         || kept.iter().all(|contact| sandbox.contact(contact).is_some_and(|contact| contact.updates > 0));
     assert!(wait_until(SOON, all), "{kept:?}\n{}", run.log());
     assert_eq!(run.end(), 0);
+}
+
+#[test]
+fn a_start_on_a_full_disk_takes_nothing_and_loses_nothing() {
+    let Some(shim) = Shim::compile() else { return };
+    let sandbox = Sandbox::start(SandboxOptions::default()).unwrap();
+    sandbox.set_behaviour(|behaviour| behaviour.outage = Reply::Status(503)).unwrap();
+    let mut run = Run::start(&shim, &sandbox, Fault::NONE);
+    let kept = script(run.address().expect("it starts"), 0);
+    assert_eq!(kept.values().map(Vec::len).sum::<usize>(), EVENTS);
+    // The log cannot grow by a byte.
+    let full = Fault { path: "/data/dispod.db-wal", at: 1, on: true, errno: Errno::NOSPC, writes: true };
+    run.restart(&shim, &sandbox, full);
+    let address = run.address().expect("it starts although the disk is full");
+    assert!(script(address, 1).is_empty());
+    let health = Client::connect(address).unwrap().request("GET", "/healthz", &[], b"").unwrap();
+    assert_eq!(health.status, 503);
+    sandbox.set_behaviour(|behaviour| behaviour.outage = Reply::Normal).unwrap();
+    assert_eq!(run.end(), 0, "{}", run.log());
+    let log = run.log();
+    assert!(!log.contains("panicked") && log.lines().count() < 100, "{log}");
+
+    run.restart(&shim, &sandbox, Fault::NONE);
+    run.address().expect("it starts again");
+    let all =
+        || kept.keys().all(|contact| sandbox.contact(contact).is_some_and(|contact| contact.updates > 0));
+    assert!(wait_until(SOON, all), "{}", run.log());
 }
 
 #[test]
@@ -273,8 +312,8 @@ fn whichever_write_or_sync_fails_what_was_acknowledged_is_recovered() {
                         return;
                     }
                     // One of the two goes on failing, by turns.
-                    let io = Fault { at, on: at % 2 == 0, errno: Errno::IO };
-                    let no_space = Fault { at, on: at % 2 == 1, errno: Errno::NOSPC };
+                    let io = Fault { at, on: at % 2 == 0, ..Fault::NONE };
+                    let no_space = Fault { at, on: at % 2 == 1, errno: Errno::NOSPC, ..Fault::NONE };
                     for fault in [io, no_space] {
                         if run(&shim, &sandbox, fault) {
                             faults.fetch_add(1, SeqCst);
