@@ -183,7 +183,7 @@ pub fn ask(address: SocketAddr, method: &str, target: &str, body: &str) -> Optio
     let mut stream = TcpStream::connect(address).ok()?;
     let length = body.len();
     let request = format!(
-        "{method} {target} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        "{method} {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
     );
     stream.set_read_timeout(Some(START_MAX)).ok()?;
     stream.write_all(request.as_bytes()).ok()?;

@@ -19,7 +19,7 @@ const PACE: Duration = Duration::from_millis(1);
 const SOURCES: u64 = 32;
 const ANSWER_MAX_BYTES: usize = 1024;
 /// After the end of sending, answers may take this long.
-const LAST_ANSWER_MAX: Duration = Duration::from_secs(5);
+const LAST_ANSWER_MAX: Duration = Duration::from_secs(2);
 
 /// What to send, and for how long.
 #[derive(Clone)]
