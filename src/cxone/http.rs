@@ -4,8 +4,10 @@ use std::io::Read;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ureq::http::{HeaderMap, Request, Response};
+use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body};
 
+use super::addresses::Addresses;
 use crate::backoff;
 use crate::config::CxoneConfig;
 
@@ -16,8 +18,13 @@ const ANSWER_MAX_BYTES: u64 = 256 * 1024;
 /// An idle connection is given up after this time: most servers do so after a minute.
 const IDLE_MAX: Duration = Duration::from_secs(50);
 
+/// One connection's buffers, each way: an answer's head must fit, and a request's with the longest token. ureq's
+/// own choice is 128 KiB each, 64 MB with 256 workers.
+const BUFFER_BYTES: usize = 16 * 1024;
+
 pub(super) struct Http {
     agent: Agent,
+    addresses: Addresses,
     timeout: Duration,
 }
 
@@ -33,17 +40,20 @@ pub(super) struct Reply {
 
 impl Http {
     pub(super) fn new(config: &CxoneConfig, workers: usize) -> Self {
-        let agent = Agent::config_builder()
+        let settings = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
             .max_idle_connections(workers + 1)
             .max_idle_connections_per_host(workers)
             .max_idle_age(IDLE_MAX)
+            .input_buffer_size(BUFFER_BYTES)
+            .output_buffer_size(BUFFER_BYTES)
             .user_agent(concat!("dispod/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .new_agent();
-        Self { agent, timeout: config.timeout }
+            .build();
+        let addresses = Addresses::default();
+        let agent = Agent::with_parts(settings, DefaultConnector::default(), addresses.clone());
+        Self { agent, addresses, timeout: config.timeout }
     }
 
     /// Sends a contact update; the answer, or the fault in words.
@@ -82,7 +92,11 @@ impl Http {
         let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
         let request = self.agent.configure_request(request).timeout_global(Some(timeout)).build();
         let words = |error: &ureq::Error| fault(error, &host, timeout);
-        let response = self.agent.run(request).map_err(|error| words(&error))?;
+        let response = self.agent.run(request).map_err(|error| {
+            // The host may have moved.
+            self.addresses.forget();
+            words(&error)
+        })?;
         let (status, retry_after) = (response.status().as_u16(), retry_after(response.headers()));
         let raw = read(response).map_err(|error| words(&error))?;
         let body = printable(&raw);

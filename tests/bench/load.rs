@@ -134,6 +134,18 @@ pub fn event(number: u64) -> String {
     )
 }
 
+/// Posts so many events and says how fast that was.
+pub fn alone(arguments: &[String]) {
+    let [target, connections, events] = arguments else { panic!("address, connections, events") };
+    let connections = connections.parse().expect("a number of connections");
+    let load = Load::closed(target.parse().expect("an address"), connections, Duration::from_secs(600));
+    let answers = load.events(events.parse().expect("a number of events")).run();
+    println!(
+        "{} kept in {:?}, {} refused, {} failed",
+        answers.kept, answers.took, answers.refused, answers.failed
+    );
+}
+
 struct Connection {
     stream: TcpStream,
     read: Vec<u8>,

@@ -38,6 +38,8 @@ use measures::Measures;
 const CHILD_API: &str = "child-api";
 /// ...a tiny_http that keeps nothing.
 const CHILD_PLAIN: &str = "child-plain";
+/// ...the load generator alone, for a profile: address, connections, events.
+const CHILD_LOAD: &str = "child-load";
 /// ...what sets a limit to itself and then becomes the daemon.
 const CHILD_LIMITED: &str = "child-limited";
 
@@ -70,6 +72,7 @@ fn main() {
     match arguments.first().map(String::as_str) {
         Some(CHILD_API) => api::serve(arguments.get(1).and_then(|ms| ms.parse().ok()).unwrap_or(0)),
         Some(CHILD_PLAIN) => plain::serve(),
+        Some(CHILD_LOAD) => load::alone(&arguments[1..]),
         Some(CHILD_LIMITED) => limits::become_daemon(&arguments[1..]),
         _ => run(&arguments),
     }
