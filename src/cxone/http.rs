@@ -4,12 +4,11 @@ use std::io::Read;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ureq::http::{HeaderMap, Request, Response};
-use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body};
 
-use super::addresses::Addresses;
 use crate::backoff;
 use crate::config::CxoneConfig;
+use crate::outgoing::{BUFFER_BYTES, Outgoing};
 
 /// How much of an answer is kept for the dead letter (contract section 7).
 pub(super) const DETAIL_MAX_BYTES: usize = 1024;
@@ -18,13 +17,8 @@ const ANSWER_MAX_BYTES: u64 = 256 * 1024;
 /// An idle connection is given up after this time: most servers do so after a minute.
 const IDLE_MAX: Duration = Duration::from_secs(50);
 
-/// One connection's buffers, each way: an answer's head must fit, and a request's with the longest token. ureq's
-/// own choice is 128 KiB each, 64 MB with 256 workers.
-const BUFFER_BYTES: usize = 16 * 1024;
-
 pub(super) struct Http {
-    agent: Agent,
-    addresses: Addresses,
+    outgoing: Outgoing,
     timeout: Duration,
 }
 
@@ -47,13 +41,12 @@ impl Http {
             .max_idle_connections(workers + 1)
             .max_idle_connections_per_host(workers)
             .max_idle_age(IDLE_MAX)
+            .timeout_global(Some(config.timeout))
             .input_buffer_size(BUFFER_BYTES)
             .output_buffer_size(BUFFER_BYTES)
             .user_agent(concat!("dispod/", env!("CARGO_PKG_VERSION")))
             .build();
-        let addresses = Addresses::default();
-        let agent = Agent::with_parts(settings, DefaultConnector::default(), addresses.clone());
-        Self { agent, addresses, timeout: config.timeout }
+        Self { outgoing: Outgoing::new(settings), timeout: config.timeout }
     }
 
     /// Sends a contact update; the answer, or the fault in words.
@@ -65,7 +58,7 @@ impl Http {
             .header("Content-Type", "application/json")
             .header("Accept", "application/json")
             .body(body);
-        self.exchange(request.map_err(|error| format!("cannot call {url}: {error}"))?, self.timeout)
+        self.exchange(request.map_err(|error| format!("cannot call {url}: {error}"))?, None)
     }
 
     /// Sends a form; the answer, or the fault in words. `basic` is the value of an `Authorization` header.
@@ -85,18 +78,15 @@ impl Http {
             request = request.header("Authorization", basic);
         }
         let request = request.body(body.as_bytes());
-        self.exchange(request.map_err(|error| format!("cannot call {url}: {error}"))?, timeout)
+        self.exchange(request.map_err(|error| format!("cannot call {url}: {error}"))?, Some(timeout))
     }
 
-    fn exchange(&self, request: Request<&[u8]>, timeout: Duration) -> Result<Reply, String> {
+    /// `other_timeout` if it is not the update's.
+    fn exchange(&self, request: Request<&[u8]>, other_timeout: Option<Duration>) -> Result<Reply, String> {
+        let timeout = other_timeout.unwrap_or(self.timeout);
         let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
-        let request = self.agent.configure_request(request).timeout_global(Some(timeout)).build();
         let words = |error: &ureq::Error| fault(error, &host, timeout);
-        let response = self.agent.run(request).map_err(|error| {
-            // The host may have moved.
-            self.addresses.forget();
-            words(&error)
-        })?;
+        let response = self.outgoing.run(request, other_timeout).map_err(|error| words(&error))?;
         let (status, retry_after) = (response.status().as_u16(), retry_after(response.headers()));
         let raw = read(response).map_err(|error| words(&error))?;
         let body = printable(&raw);

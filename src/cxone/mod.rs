@@ -1,6 +1,5 @@
 //! The door to CXone: a token, and updates of contacts with it. No thread of its own; workers call it.
 
-mod addresses;
 mod contact;
 mod http;
 mod token;

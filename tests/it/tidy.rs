@@ -12,7 +12,10 @@ const FUNCTION_LINES_MAX: usize = 70;
 /// room imports another.
 const FLOORS: [&[&str]; 5] = [
     &["backoff", "clock", "error", "event", "disposition", "keep", "storm", "verdict", "config", "signature"],
-    &["health", "metrics", "logging", "malloc", "nss", "notify", "rooms", "bus", "listener", "http", "cxone", "store"],
+    &[
+        "health", "metrics", "logging", "malloc", "nss", "notify", "rooms", "bus", "listener", "http",
+        "outgoing", "cxone", "store",
+    ],
     &["flow", "settle"],
     ROOMS,
     &["sandbox", "engine", "daemon"],
