@@ -71,13 +71,13 @@ pub struct Setup<'a> {
     dir: &'a Dir,
     api: String,
     environment: Vec<(&'static str, String)>,
-    data_max_bytes: Option<u64>,
+    group: Option<PathBuf>,
 }
 
 impl<'a> Setup<'a> {
     /// On this store, with the API away.
     pub fn new(dir: &'a Dir) -> Self {
-        Self { dir, api: NOBODY.to_owned(), environment: Vec::new(), data_max_bytes: None }
+        Self { dir, api: NOBODY.to_owned(), environment: Vec::new(), group: None }
     }
 
     pub fn api(mut self, address: SocketAddr) -> Self {
@@ -91,9 +91,9 @@ impl<'a> Setup<'a> {
         self
     }
 
-    /// Private memory it may map, its threads' stacks included (`RLIMIT_DATA`).
-    pub fn data_max(mut self, bytes: u64) -> Self {
-        self.data_max_bytes = Some(bytes);
+    /// In this control group.
+    pub fn in_group(mut self, group: &Path) -> Self {
+        self.group = Some(group.to_owned());
         self
     }
 
@@ -107,11 +107,11 @@ impl<'a> Setup<'a> {
     /// Starts it, without waiting for anything.
     pub fn exec(self) -> Daemon {
         let (webhook, admin) = (free_address(), free_address());
-        let mut command = match self.data_max_bytes {
+        let mut command = match self.group {
             None => Command::new(PROGRAM),
-            Some(bytes) => {
+            Some(group) => {
                 let mut command = Command::new(std::env::current_exe().expect("our own path"));
-                command.arg(crate::CHILD_LIMITED).arg(bytes.to_string()).arg(PROGRAM);
+                command.arg(crate::CHILD_LIMITED).arg(group).arg(PROGRAM);
                 command
             }
         };

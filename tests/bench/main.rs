@@ -40,7 +40,7 @@ const CHILD_API: &str = "child-api";
 const CHILD_PLAIN: &str = "child-plain";
 /// ...the load generator alone, for a profile: address, connections, events.
 const CHILD_LOAD: &str = "child-load";
-/// ...what sets a limit to itself and then becomes the daemon.
+/// ...what enters a control group and then becomes the daemon.
 const CHILD_LIMITED: &str = "child-limited";
 
 /// One measurement of one round.
@@ -51,7 +51,7 @@ struct Scenario {
     run: fn(&mut Measures),
 }
 
-const SCENARIOS: [Scenario; 12] = [
+const SCENARIOS: [Scenario; 13] = [
     Scenario { name: "acks-keep-alive", rounds_max: 5, run: acks::keep_alive },
     Scenario { name: "acks-connections", rounds_max: 5, run: acks::connections },
     Scenario { name: "store", rounds_max: 5, run: store::commits },
@@ -63,6 +63,7 @@ const SCENARIOS: [Scenario; 12] = [
     Scenario { name: "backlog", rounds_max: 2, run: memory::backlog },
     Scenario { name: "limits", rounds_max: 1, run: limits::many_workers },
     Scenario { name: "overload", rounds_max: 3, run: overload::twice },
+    Scenario { name: "overload-refused", rounds_max: 2, run: overload::twice_refused },
     Scenario { name: "admin", rounds_max: 1, run: admin::answers },
 ];
 
