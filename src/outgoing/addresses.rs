@@ -116,7 +116,9 @@ impl Resolver for Addresses {
             Err(_) => self.get(&name, *wait.after).ok_or(ureq::Error::Timeout(wait.reason))??,
         };
         let mut addresses = self.empty();
-        found.into_iter().for_each(|address| addresses.push(address));
+        for address in found {
+            addresses.push(address);
+        }
         Ok(addresses)
     }
 }

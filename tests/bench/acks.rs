@@ -20,10 +20,10 @@ pub fn keep_alive(measures: &mut Measures) {
     let daemon = Setup::new(&dir).start();
     let load = Load::closed(daemon.webhook, CONNECTIONS, LAST);
     load.clone().lasting(WARM_UP).run();
-    let cpu_before = process::cpu(daemon.pid());
+    let cpu_before = process::cpu_us(daemon.pid());
     let answers = load.lasting(LAST).run();
-    let cpu = process::cpu(daemon.pid()) - cpu_before;
-    measures.add("acks_cpu_us", cpu.as_secs_f64() * 1e6 / answers.kept as f64);
+    let cpu_us = process::cpu_us(daemon.pid()) - cpu_before;
+    measures.add("acks_cpu_us", cpu_us / answers.kept as f64);
     measures.add("acks", answers.kept_per_s());
     measures.add("acks_p50_ms", answers.latency_ms(0.5));
     measures.add("acks_p99_ms", answers.latency_ms(0.99));

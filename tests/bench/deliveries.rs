@@ -48,7 +48,7 @@ fn deliver(latency: Duration, workers: u32) -> Delivered {
     let api = Api::start(latency);
     let daemon =
         Setup::new(&dir).api(api.address).set("DISPOD_DELIVERY_WORKERS", &workers.to_string()).start();
-    let (cpu_before, api_cpu_before) = (process::cpu(daemon.pid()), process::cpu(api.pid()));
+    let (cpu_before, api_cpu_before) = (process::cpu_us(daemon.pid()), process::cpu_us(api.pid()));
     let began = Instant::now();
     let answers = Load::closed(daemon.webhook, CONNECTIONS, PATIENCE).events(EVENTS).run();
     assert_eq!(
@@ -58,14 +58,13 @@ fn deliver(latency: Duration, workers: u32) -> Delivered {
     );
     assert!(api.wait_for_updates(EVENTS, PATIENCE), "not all were delivered: {:?}", api.seen());
     let took = began.elapsed();
-    let each_us = |cpu: Duration| cpu.as_secs_f64() * 1e6 / EVENTS as f64;
     Delivered {
         per_s: EVENTS as f64 / took.as_secs_f64(),
-        cpu_us: each_us(process::cpu(daemon.pid()) - cpu_before),
+        cpu_us: (process::cpu_us(daemon.pid()) - cpu_before) / EVENTS as f64,
         acks_per_s: answers.kept_per_s(),
         ack_p99_ms: answers.latency_ms(0.99),
         connections_max: api.seen().connections_max as f64,
-        api_cpu_us: each_us(process::cpu(api.pid()) - api_cpu_before),
-        peak_mb: process::resident(daemon.pid()).peak_mb,
+        api_cpu_us: (process::cpu_us(api.pid()) - api_cpu_before) / EVENTS as f64,
+        peak_mb: process::resident(daemon.pid()).peak,
     }
 }

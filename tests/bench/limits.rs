@@ -33,7 +33,7 @@ pub fn many_workers(measures: &mut Measures) {
     let answers = Load::closed(daemon.webhook, 64, PATIENCE).events(EVENTS).run();
     let delivered = api.wait_for_updates(answers.kept, PATIENCE) && answers.kept == EVENTS;
     measures.add("boxed", f64::from(u8::from(delivered && daemon.is_running())));
-    measures.add("boxed_peak_mb", process::resident(daemon.pid()).peak_mb);
+    measures.add("boxed_peak_mb", process::resident(daemon.pid()).peak);
 }
 
 /// A control group, removed on drop; nothing may be left in it then.

@@ -15,7 +15,7 @@ use crate::process;
 const CODES: [&str; 4] = ["1001", "2001", "4001", "9999"];
 /// Answers are looked for this often while requests are sent at a rate.
 const PACE: Duration = Duration::from_millis(1);
-/// Addresses connected from in turn, so that ports in TIME_WAIT do not run out.
+/// Addresses connected from in turn, so that ports in `TIME_WAIT` do not run out.
 const SOURCES: u64 = 32;
 const ANSWER_MAX_BYTES: usize = 1024;
 /// After the end of sending, answers may take this long.

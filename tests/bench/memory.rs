@@ -28,8 +28,8 @@ pub fn idle_and_busy(measures: &mut Measures) {
     let daemon = Setup::new(&dir).api(api.address).start();
     std::thread::sleep(SETTLE);
     let resident = process::resident(daemon.pid());
-    measures.add("idle_mb", resident.all_mb);
-    measures.add("idle_anonymous_mb", resident.anonymous_mb);
+    measures.add("idle_mb", resident.all);
+    measures.add("idle_anonymous_mb", resident.anonymous);
     measures.add("threads", process::threads(daemon.pid()) as f64);
     let before = process::wake_ups(daemon.pid());
     std::thread::sleep(WATCH);
@@ -40,16 +40,16 @@ pub fn idle_and_busy(measures: &mut Measures) {
     let mut busy_mb = Vec::new();
     while !load.is_finished() {
         std::thread::sleep(Duration::from_millis(100));
-        busy_mb.push(process::resident(daemon.pid()).all_mb);
+        busy_mb.push(process::resident(daemon.pid()).all);
     }
     let answers = load.join().expect("the load generator");
     measures.add("busy_per_s", answers.kept_per_s());
     measures.add("busy_p99_ms", answers.latency_ms(0.99));
     // The highest it came to.
     measures.add("busy_mb", busy_mb.into_iter().fold(0.0, f64::max));
-    measures.add("busy_anonymous_mb", process::resident(daemon.pid()).anonymous_mb);
+    measures.add("busy_anonymous_mb", process::resident(daemon.pid()).anonymous);
     std::thread::sleep(SETTLE);
-    measures.add("rested_mb", process::resident(daemon.pid()).all_mb);
+    measures.add("rested_mb", process::resident(daemon.pid()).all);
 }
 
 /// With a million pending and the API away.
@@ -61,8 +61,8 @@ pub fn backlog(measures: &mut Measures) {
     Load::closed(daemon.webhook, CONNECTIONS, SETTLE).run();
     std::thread::sleep(SETTLE);
     let resident = process::resident(daemon.pid());
-    measures.add("million_mb", resident.peak_mb);
-    measures.add("million_anonymous_mb", resident.anonymous_mb);
+    measures.add("million_mb", resident.peak);
+    measures.add("million_anonymous_mb", resident.anonymous);
 }
 
 fn million_pending() -> Dir {

@@ -55,7 +55,7 @@ impl Offer {
         let mut resident_mb = Vec::new();
         while !load.is_finished() {
             std::thread::sleep(Duration::from_millis(50));
-            resident_mb.push(process::resident(daemon.pid()).all_mb);
+            resident_mb.push(process::resident(daemon.pid()).all);
         }
         let answers = load.join().expect("the load generator");
         let at = |part: f64| resident_mb[((resident_mb.len() - 1) as f64 * part) as usize];

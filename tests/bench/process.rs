@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 /// The unit of the times in `/proc/PID/stat`, which is the same on every Linux.
-const TICK: Duration = Duration::from_millis(10);
+const TICK_US: f64 = 10_000.0;
 
 fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
@@ -16,12 +16,12 @@ fn number(text: &str, name: &str) -> u64 {
     values.filter_map(|value| value.split_whitespace().next()?.parse::<u64>().ok()).sum()
 }
 
-/// User and system time of a process so far, ended threads included.
-pub fn cpu(pid: u32) -> Duration {
+/// User and system time of a process so far in microseconds, ended threads included.
+pub fn cpu_us(pid: u32) -> f64 {
     let stat = read(&format!("/proc/{pid}/stat"));
     let after_name = stat.rsplit(')').next().unwrap_or_default();
     let fields = after_name.split_whitespace().skip(11).take(2);
-    TICK * fields.filter_map(|ticks| ticks.parse::<u32>().ok()).sum()
+    fields.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() * TICK_US
 }
 
 /// User and system time of this thread so far.
@@ -30,17 +30,19 @@ pub fn own_thread_cpu() -> Duration {
     Duration::from_nanos(stat.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0))
 }
 
-/// Resident memory in MB (10^6 bytes), of it what is no file's, and the most there ever was.
+/// Resident memory in MB (10^6 bytes).
 pub struct Resident {
-    pub all_mb: f64,
-    pub anonymous_mb: f64,
-    pub peak_mb: f64,
+    pub all: f64,
+    /// What is no file's.
+    pub anonymous: f64,
+    /// The most there ever was.
+    pub peak: f64,
 }
 
 pub fn resident(pid: u32) -> Resident {
     let status = read(&format!("/proc/{pid}/status"));
     let mb = |name| number(&status, name) as f64 * 1024.0 / 1e6;
-    Resident { all_mb: mb("VmRSS"), anonymous_mb: mb("RssAnon"), peak_mb: mb("VmHWM") }
+    Resident { all: mb("VmRSS"), anonymous: mb("RssAnon"), peak: mb("VmHWM") }
 }
 
 pub fn threads(pid: u32) -> u64 {
