@@ -2,26 +2,31 @@
 
 use std::ffi::c_int;
 
-/// Of `malloc.h`: from which size on memory is mapped, and given back when freed.
-const M_MMAP_THRESHOLD: c_int = -3;
-/// Of `malloc.h`: heaps at most.
-const M_ARENA_MAX: c_int = -8;
-/// glibc's own beginning, which otherwise grows up to 32 MiB with the largest buffer ever freed.
-const MMAP_THRESHOLD_BYTES: c_int = 128 * 1024;
-/// Two, for the few threads that allocate at once, instead of eight for each core.
-const ARENAS_MAX: c_int = 2;
+/// `M_ARENA_MAX` of `malloc.h`.
+const ARENA_MAX: c_int = -8;
+/// `M_MMAP_THRESHOLD` of `malloc.h`.
+const MMAP_THRESHOLD: c_int = -3;
+/// `M_TRIM_THRESHOLD` of `malloc.h`.
+const TRIM_THRESHOLD: c_int = -1;
+
+/// Threads that allocate at the same time without waiting for each other. glibc's own choice is eight times the
+/// cores, each with what was ever freed in it.
+const ARENAS: c_int = 2;
+/// What glibc begins with. Setting it keeps it from growing to 32 MiB with the first large block that is freed.
+const LARGE_BYTES: c_int = 128 * 1024;
 
 unsafe extern "C" {
-    fn mallopt(parameter: c_int, value: c_int) -> c_int;
+    /// Sets a parameter of the allocator; 0 if there is no such parameter.
+    safe fn mallopt(parameter: c_int, value: c_int) -> c_int;
 }
 
-/// Has large buffers given back as soon as they are free, and few heaps made. With glibc's defaults a client that
-/// sends headers of 20 MB leaves that much behind in the heap of every thread it met.
+/// Has glibc's allocator know that there are many threads and little memory: few arenas, and what is free at their
+/// ends given back. To be called before there is a second thread. What it does not know it leaves as it is.
 pub(crate) fn give_memory_back() {
-    // SAFETY: two integers, before there is another thread. A refusal changes nothing.
-    unsafe {
-        mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES);
-        mallopt(M_ARENA_MAX, ARENAS_MAX);
+    for (parameter, value) in
+        [(ARENA_MAX, ARENAS), (MMAP_THRESHOLD, LARGE_BYTES), (TRIM_THRESHOLD, LARGE_BYTES)]
+    {
+        mallopt(parameter, value);
     }
 }
 

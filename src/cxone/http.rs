@@ -8,6 +8,7 @@ use ureq::{Agent, Body};
 
 use crate::backoff;
 use crate::config::CxoneConfig;
+use crate::outgoing::{BUFFER_BYTES, Outgoing};
 
 /// How much of an answer is kept for the dead letter (contract section 7).
 pub(super) const DETAIL_MAX_BYTES: usize = 1024;
@@ -17,7 +18,7 @@ const ANSWER_MAX_BYTES: u64 = 256 * 1024;
 const IDLE_MAX: Duration = Duration::from_secs(50);
 
 pub(super) struct Http {
-    agent: Agent,
+    outgoing: Outgoing,
     timeout: Duration,
 }
 
@@ -33,17 +34,19 @@ pub(super) struct Reply {
 
 impl Http {
     pub(super) fn new(config: &CxoneConfig, workers: usize) -> Self {
-        let agent = Agent::config_builder()
+        let settings = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
             .max_idle_connections(workers + 1)
             .max_idle_connections_per_host(workers)
             .max_idle_age(IDLE_MAX)
+            .timeout_global(Some(config.timeout))
+            .input_buffer_size(BUFFER_BYTES)
+            .output_buffer_size(BUFFER_BYTES)
             .user_agent(concat!("dispod/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .new_agent();
-        Self { agent, timeout: config.timeout }
+            .build();
+        Self { outgoing: Outgoing::new(settings), timeout: config.timeout }
     }
 
     /// Sends a contact update; the answer, or the fault in words.
@@ -55,7 +58,7 @@ impl Http {
             .header("Content-Type", "application/json")
             .header("Accept", "application/json")
             .body(body);
-        self.exchange(request.map_err(|error| format!("cannot call {url}: {error}"))?, self.timeout)
+        self.exchange(request.map_err(|error| format!("cannot call {url}: {error}"))?, None)
     }
 
     /// Sends a form; the answer, or the fault in words. `basic` is the value of an `Authorization` header.
@@ -75,14 +78,15 @@ impl Http {
             request = request.header("Authorization", basic);
         }
         let request = request.body(body.as_bytes());
-        self.exchange(request.map_err(|error| format!("cannot call {url}: {error}"))?, timeout)
+        self.exchange(request.map_err(|error| format!("cannot call {url}: {error}"))?, Some(timeout))
     }
 
-    fn exchange(&self, request: Request<&[u8]>, timeout: Duration) -> Result<Reply, String> {
+    /// `other_timeout` if it is not the update's.
+    fn exchange(&self, request: Request<&[u8]>, other_timeout: Option<Duration>) -> Result<Reply, String> {
+        let timeout = other_timeout.unwrap_or(self.timeout);
         let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
-        let request = self.agent.configure_request(request).timeout_global(Some(timeout)).build();
         let words = |error: &ureq::Error| fault(error, &host, timeout);
-        let response = self.agent.run(request).map_err(|error| words(&error))?;
+        let response = self.outgoing.run(request, other_timeout).map_err(|error| words(&error))?;
         let (status, retry_after) = (response.status().as_u16(), retry_after(response.headers()));
         let raw = read(response).map_err(|error| words(&error))?;
         let body = printable(&raw);

@@ -12,6 +12,7 @@ use crate::backoff;
 use crate::config::{Secret, SubscriberTarget};
 use crate::event::Outcome;
 use crate::flow::OutboxEntry;
+use crate::outgoing::{BUFFER_BYTES, Outgoing};
 use crate::signature;
 
 /// The whole exchange, as Standard Webhooks advises (15 to 30 s).
@@ -26,7 +27,7 @@ const DETAIL_MAX_BYTES: usize = 200;
 const GONE: u16 = 410;
 
 pub(super) struct WebhookTarget {
-    agent: Agent,
+    outgoing: Outgoing,
     url: String,
     key: Option<Key>,
     store_id: String,
@@ -34,7 +35,7 @@ pub(super) struct WebhookTarget {
 
 impl WebhookTarget {
     pub(super) fn new(url: &str, secret: Option<&Secret>, store_id: &str) -> Self {
-        let agent = Agent::config_builder()
+        let settings = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
@@ -43,9 +44,11 @@ impl WebhookTarget {
             .max_idle_age(IDLE_MAX)
             .timeout_global(Some(TIMEOUT))
             .user_agent(concat!("dispod/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .new_agent();
-        Self { agent, url: url.to_owned(), key: key(secret), store_id: store_id.to_owned() }
+            .input_buffer_size(BUFFER_BYTES)
+            .output_buffer_size(BUFFER_BYTES)
+            .build();
+        let outgoing = Outgoing::new(settings);
+        Self { outgoing, url: url.to_owned(), key: key(secret), store_id: store_id.to_owned() }
     }
 
     fn post(&self, entry: &OutboxEntry) -> Result<Answer, String> {
@@ -65,7 +68,7 @@ impl WebhookTarget {
             request = request.header("webhook-signature", signature::sign(key, &id, &timestamp, &body));
         }
         let request = request.body(body.as_slice()).map_err(|error| error.to_string())?;
-        let response = self.agent.run(request).map_err(|error| error.to_string())?;
+        let response = self.outgoing.run(request, None).map_err(|error| error.to_string())?;
         let (status, after) = (response.status().as_u16(), retry_after(response.headers(), now_s));
         let mut raw = Vec::new();
         let mut reader = response.into_body().into_reader().take(ANSWER_MAX_BYTES);

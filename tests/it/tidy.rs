@@ -13,8 +13,8 @@ const FUNCTION_LINES_MAX: usize = 70;
 const FLOORS: [&[&str]; 5] = [
     &["backoff", "clock", "error", "event", "disposition", "keep", "storm", "verdict", "config", "signature"],
     &[
-        "health", "metrics", "logging", "glibc", "notify", "rooms", "bus", "listener", "http", "cxone",
-        "store", "audit",
+        "health", "metrics", "logging", "glibc", "notify", "rooms", "bus", "listener", "http", "outgoing",
+        "cxone", "store", "audit",
     ],
     &["flow", "settle"],
     ROOMS,
