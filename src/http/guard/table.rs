@@ -38,7 +38,7 @@ struct Connection {
     seen: Seen,
     first_seen: Instant,
     last_look: u64,
-    /// Bytes received when the last answer was sent.
+    /// Bytes received at the first look at which the last answer was sent.
     answered_at_bytes: u64,
     in_progress_since: Option<Instant>,
     idle_since: Instant,
@@ -218,7 +218,8 @@ impl Connection {
             if tcp.sent != before.sent {
                 self.idle_since = now;
                 self.in_progress_since = tcp.received_last.then_some(now);
-                self.answered_at_bytes = if tcp.received_last { before.received } else { tcp.received };
+                // How much of it came before the answer cannot be seen: all of it, to a fast and honest sender.
+                self.answered_at_bytes = tcp.received;
             } else if tcp.received != before.received && self.in_progress_since.is_none() {
                 self.in_progress_since = Some(now);
             }

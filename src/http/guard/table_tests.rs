@@ -148,6 +148,13 @@ fn more_bytes_than_any_request_has_end_it() {
         world.answer();
         assert!(world.look().tell.is_empty());
     }
+    // Nor do those of a fast sender, whose next request is always under way.
+    for _ in 0..100 {
+        world.receive(100_000);
+        world.answer();
+        world.receive(100);
+        assert!(world.look().tell.is_empty());
+    }
 }
 
 #[test]
