@@ -225,7 +225,8 @@ impl ThrowAway {
     fn new() -> Result<Self, Error> {
         let name = format!("dispod-demo-{}-{:08x}", std::process::id(), fastrand::u32(..));
         let path = std::env::temp_dir().join(name);
-        let created = fs::DirBuilder::new().mode(0o700).create(&path);
+        // An empty directory tree has no /tmp yet.
+        let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
         created.map_err(|error| Error::failed(format!("cannot create {}: {error}", path.display())))?;
         Ok(Self(path))
     }

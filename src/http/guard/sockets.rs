@@ -1,8 +1,9 @@
 //! The process's own sockets, found and handled from outside: tiny_http hands out none of its connections.
 //!
-//! `/proc/self/fd` tells which descriptors are sockets; one of them is looked at, or shut, through a duplicate
-//! put in a slot reserved for that, so that nothing here depends on a free descriptor and a descriptor number
-//! reused meanwhile does no harm: the socket's cookie, read through the duplicate, says which socket it is.
+//! `/proc/self/fd` lists the descriptors; where it is not mounted every number is tried. One that is a socket is
+//! looked at, or shut, through a duplicate put in a slot reserved for that, so that nothing here depends on a free
+//! descriptor and a descriptor number reused meanwhile does no harm: the socket's cookie, read through the duplicate,
+//! says which socket it is.
 
 #![allow(
     unsafe_code,
@@ -13,11 +14,10 @@ use std::ffi::{c_int, c_void};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Dir, Mode, OFlags, open, readlinkat_raw};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::fs::{Dir, FileType, Mode, OFlags, fstat, open};
 use rustix::io::{DupFlags, Errno, dup3, ioctl_fionread};
 use rustix::net::{SocketAddrAny, getpeername, getsockname, sockopt};
-use rustix::path::DecInt;
 
 /// A socket at one moment, as seen from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +62,8 @@ pub(super) struct Listing {
 
 /// Sees the sockets of one listener.
 pub(super) struct Sockets {
-    proc_self_fd: Dir,
+    /// `None`: there is no `/proc`, as in an empty directory tree.
+    proc_self_fd: Option<Dir>,
     listener: (u64, SocketAddrAny),
     /// Takes the duplicates; always holds a descriptor.
     slot: OwnedFd,
@@ -75,10 +76,14 @@ impl Sockets {
     /// Reserves the descriptors it needs.
     pub(super) fn new(listener: BorrowedFd<'_>) -> Result<Self, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let proc_self_fd = Dir::new(open("/proc/self/fd", flags, Mode::empty())?)?;
-        let blank = open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let proc_self_fd = match open("/proc/self/fd", flags, Mode::empty()) {
+            Ok(directory) => Some(Dir::new(directory)?),
+            Err(Errno::NOENT) => None,
+            Err(error) => return Err(error),
+        };
+        let blank = eventfd(0, EventfdFlags::CLOEXEC)?;
         let slot = rustix::io::fcntl_dupfd_cloexec(&blank, 0)?;
-        let listener = (rustix::fs::fstat(listener)?.st_ino, getsockname(listener)?);
+        let listener = (fstat(listener)?.st_ino, getsockname(listener)?);
         Ok(Self { proc_self_fd, listener, slot, blank, numbers: Vec::new() })
     }
 
@@ -89,7 +94,7 @@ impl Sockets {
         let mut inodes = std::collections::HashSet::new();
         for index in 0..self.numbers.len() {
             let fd = self.numbers[index];
-            let Some(inode) = self.socket_inode(fd) else { continue };
+            let Some(inode) = socket_inode(fd) else { continue };
             if inode == self.listener.0 {
                 listing.listeners += 1;
             } else if !inodes.contains(&inode)
@@ -119,7 +124,7 @@ impl Sockets {
 
     /// Shuts what that descriptor stands for, if it is the connection seen.
     fn shut_by(&mut self, fd: RawFd, seen: &Seen, how: rustix::net::Shutdown) -> bool {
-        self.socket_inode(fd) == Some(seen.inode)
+        socket_inode(fd) == Some(seen.inode)
             && self.with(fd, |socket, _| {
                 let same = sockopt::socket_cookie(socket) == Ok(seen.cookie);
                 if same {
@@ -138,22 +143,17 @@ impl Sockets {
 
     fn read_numbers(&mut self) -> Result<(), Errno> {
         self.numbers.clear();
-        self.proc_self_fd.rewind();
-        while let Some(entry) = self.proc_self_fd.read() {
+        let Some(directory) = &mut self.proc_self_fd else {
+            self.numbers.extend(numbers_by_trying());
+            return Ok(());
+        };
+        directory.rewind();
+        while let Some(entry) = directory.read() {
             if let Some(number) = entry?.file_name().to_str().ok().and_then(|name| name.parse().ok()) {
                 self.numbers.push(number);
             }
         }
         Ok(())
-    }
-
-    /// The inode of a descriptor that is a socket. Nothing else is ever duplicated: closing a duplicate of a
-    /// database's file would release the database's locks on it (`fcntl(2)`, POSIX record locks).
-    fn socket_inode(&self, fd: RawFd) -> Option<u64> {
-        let mut buffer = [0; 64];
-        let directory = self.proc_self_fd.fd().ok()?;
-        let length = readlinkat_raw(directory, DecInt::new(fd), &mut buffer[..]).ok()?;
-        std::str::from_utf8(&buffer[..length]).ok()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
     }
 
     /// Has a duplicate of `fd` looked at.
@@ -177,6 +177,29 @@ impl Sockets {
         // Both descriptors are ours and open, so this cannot fail.
         let _ = dup3(&self.blank, &mut self.slot, DupFlags::CLOEXEC);
     }
+}
+
+/// The inode of a descriptor that is a socket. Nothing else is ever duplicated: closing a duplicate of a database's
+/// file would release the database's locks on it (`fcntl(2)`, POSIX record locks).
+fn socket_inode(fd: RawFd) -> Option<u64> {
+    // SAFETY: the number is not -1. Its owner may close it any time, so it is used for nothing but this one `fstat`,
+    // which then fails or tells of whatever has the number now.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    let stat = fstat(borrowed).ok()?;
+    (FileType::from_raw_mode(stat.st_mode) == FileType::Socket).then_some(stat.st_ino)
+}
+
+/// Numbers among which are all open descriptors, found by trying. The kernel gives out the lowest free number, so a long gap is
+/// the end.
+fn numbers_by_trying() -> impl Iterator<Item = RawFd> {
+    const GAP_MAX: RawFd = 4096;
+    let mut last = 0;
+    (0..RawFd::MAX).take_while(move |fd| {
+        // SAFETY: as in `socket_inode`.
+        let open = rustix::io::fcntl_getfd(unsafe { BorrowedFd::borrow_raw(*fd) }).is_ok();
+        last = if open { *fd } else { last };
+        *fd - last < GAP_MAX
+    })
 }
 
 /// Looks at a socket; `None` when it is no connection of the listener.
