@@ -7,8 +7,9 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use crate::clock;
 use crate::config::{Secret, WebhookAuth, WebhookConfig};
 use crate::error::Error;
 use crate::event::CallResult;
@@ -17,19 +18,20 @@ use crate::http::{Admit, Handler, Head, Job, Limits, Reply, Responder, Served, S
 use crate::keep::{DedupeKey, KEY_HEADERS, Receipt, Submission};
 use crate::listener::{Bound, raise_descriptor_limit};
 use crate::metrics::{AuthFailure, Metrics};
+use crate::storm::Storm;
 
 mod auth;
-mod once_a_second;
 
 pub use crate::http::FailedFn;
 
 use auth::Auth;
-use once_a_second::OnceASecond;
 
 /// Where the daemon's state is asked for on this listener.
 const HEALTH_PATH: &str = "/healthz";
 /// `Retry-After` when the keeper has no room or the daemon is stopping.
 const RETRY_AFTER_S: u32 = 5;
+/// The least time between two log lines of a kind that can come in storms.
+const LOG_EVERY: Duration = Duration::from_secs(1);
 /// Descriptors left to everything but connections: the store, the API, the admin listener, the log.
 const OTHER_DESCRIPTORS: u64 = 128;
 
@@ -76,8 +78,8 @@ impl Intake {
             keep,
             health,
             metrics,
-            auth_log: OnceASecond::default(),
-            shed_log: OnceASecond::default(),
+            auth_log: Storm::every(LOG_EVERY),
+            shed_log: Storm::every(LOG_EVERY),
         });
         let limits = Limits {
             max_connections: affordable(config.max_connections),
@@ -153,8 +155,8 @@ struct Webhook {
     keep: KeepFn,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
-    auth_log: OnceASecond,
-    shed_log: OnceASecond,
+    auth_log: Storm,
+    shed_log: Storm,
 }
 
 impl Handler for Webhook {
@@ -206,7 +208,7 @@ impl Handler for Webhook {
     fn shed(&self) {
         self.metrics.webhook_connections_shed.inc();
         self.shed_log
-            .say(|count| log::info!("{count} webhook connections ended: too slow, idle or too many"));
+            .log(|more| log::info!("a webhook connection was ended: too slow, idle or one too many{more}"));
     }
 }
 
@@ -221,9 +223,8 @@ impl Webhook {
 
     fn unauthorized(&self, kind: AuthFailure) -> Reply {
         self.metrics.auth_failure(kind).inc();
-        self.auth_log.say(|count| {
-            log::warn!("{count} webhook requests not authenticated, the last one: {}", kind.as_str());
-        });
+        self.auth_log
+            .log(|more| log::warn!("a webhook request is not authenticated: {}{more}", kind.as_str()));
         Reply::new(401, "Unauthorized")
     }
 
@@ -244,7 +245,7 @@ fn submit(call: CallResult, key: Option<DedupeKey>, keep: &KeepFn, responder: Re
             Receipt::NotKept { retry_after_s } => try_again_later(retry_after_s),
         });
     });
-    let refused = keep(Submission { call, key, received_ms: now_ms(), reply }).err()?;
+    let refused = keep(Submission { call, key, received_ms: clock::now_ms(), reply }).err()?;
     Some(Box::new(move || (refused.reply)(Receipt::NotKept { retry_after_s: RETRY_AFTER_S })))
 }
 
@@ -258,14 +259,6 @@ fn try_again_later(retry_after_s: u32) -> Reply {
     Reply::new(503, "Try again later").retry_after(retry_after_s)
 }
 
-fn since_epoch() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
-}
-
 fn now_s() -> u64 {
-    since_epoch().as_secs()
-}
-
-fn now_ms() -> i64 {
-    i64::try_from(since_epoch().as_millis()).unwrap_or(i64::MAX)
+    clock::now_ms().max(0).cast_unsigned() / 1000
 }

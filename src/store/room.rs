@@ -35,12 +35,6 @@ impl Store {
         self.present_limit_pages = None;
     }
 
-    /// Whether the file may not grow for new events.
-    #[must_use]
-    pub fn is_limited_to_present_size(&self) -> bool {
-        self.present_limit_pages.is_some()
-    }
-
     /// Lets the file grow a little beyond `store.max_size`, until the next start: what is kept must be settled,
     /// and a settlement adds a few bytes to its row at most. Nothing is kept by it, see [`Store::has_room`].
     ///

@@ -20,6 +20,7 @@ mod listeners;
 mod manual;
 mod memory;
 mod model;
+mod notify;
 mod ops;
 mod order;
 mod outage;
