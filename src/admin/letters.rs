@@ -129,16 +129,22 @@ struct Story {
     steps: Vec<Told>,
 }
 
-/// A step of it.
+/// A step of an event's story, as JSON.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Told {
-    at: String,
-    what: &'static str,
-    attempt: Option<u32>,
-    status: Option<u16>,
-    latency_ms: Option<u32>,
-    note: Option<String>,
+pub struct Told {
+    /// When, RFC 3339.
+    pub at: String,
+    /// What happened, as [`crate::audit::What`] names it.
+    pub what: &'static str,
+    /// Of which attempt it tells.
+    pub attempt: Option<u32>,
+    /// The HTTP status of the answer.
+    pub status: Option<u16>,
+    /// How long the call took.
+    pub latency_ms: Option<u32>,
+    /// More about it, in words.
+    pub note: Option<String>,
 }
 
 impl From<audit::Told> for Told {

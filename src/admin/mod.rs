@@ -50,7 +50,7 @@ use crate::listener::Bound;
 use crate::metrics::Metrics;
 use crate::rooms::{self, Failed};
 
-pub use letters::Letter;
+pub use letters::{Letter, Told};
 
 use errands::{Clerk, Errand};
 use events::Hub;

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::table::{Column, Table, bold, harmless, styled, terminal_width};
 use super::{ConfigFile, write_out};
-use crate::admin::Letter;
-use crate::audit::{self, Mappings, Story};
+use crate::admin::{Letter, Told};
+use crate::audit::{Mappings, Story};
 use crate::clock;
 use crate::config::Config;
 use crate::error::Error;
@@ -190,24 +190,6 @@ struct Shown {
     /// Whether there are earlier steps than those shown.
     more_steps: bool,
     steps: Vec<Told>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Told {
-    at: String,
-    what: &'static str,
-    attempt: Option<u32>,
-    status: Option<u16>,
-    latency_ms: Option<u32>,
-    note: Option<String>,
-}
-
-impl From<audit::Told> for Told {
-    fn from(told: audit::Told) -> Self {
-        let audit::Told { at_ms, what, attempt, status, latency_ms, note, .. } = told;
-        Self { at: clock::rfc3339_ms(at_ms), what: what.as_str(), attempt, status, latency_ms, note }
-    }
 }
 
 fn show(args: &ShowArgs) -> Result<(), Error> {

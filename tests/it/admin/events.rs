@@ -102,8 +102,8 @@ fn listeners_are_few_and_places_are_given_back() {
             .write_all(format!("GET /api/events HTTP/1.1\r\nHost: {}\r\n\r\n", office.addr).as_bytes())
             .unwrap();
         let mut start = [0; 12];
-        stream.read_exact(&mut start).unwrap();
-        start.ends_with(b"200")
+        // So many ask that the guard may end one of them first.
+        stream.read_exact(&mut start).is_ok() && start.ends_with(b"200")
     });
     office.bus.publish(&some_outcome(1, Severity::Low));
     for one in &mut listening {

@@ -223,7 +223,12 @@ fn on_a_terminal_dropping_asks_first() {
         let line = format!("{} dead drop --config dispod.toml {args}", program.get_program().display());
         let mut script = Command::new("script");
         script.args(["--quiet", "--return", "--command", &line, "/dev/null"]).current_dir(daemon.dir());
-        script.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        for (name, value) in program.get_envs() {
+            match value {
+                Some(value) => script.env(name, value),
+                None => script.env_remove(name),
+            };
+        }
         let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut input = child.stdin.take().unwrap();
         input.write_all(answer.as_bytes()).unwrap();
