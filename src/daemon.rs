@@ -1,5 +1,6 @@
 //! The assembly: the engine, and the listeners around it. Starts them, reloads them, stops them in order.
 
+use std::mem::discriminant;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +9,8 @@ use crossbeam_channel::{Receiver, bounded};
 
 use crate::admin::{Admin, Sources};
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, CxoneConfig};
+use crate::disposition::Mapping;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::event::{Outcome, Severity};
@@ -37,7 +39,8 @@ pub struct Daemon {
 struct Parts {
     engine: Engine,
     subscribers: Subscribers,
-    grace: Duration,
+    /// As it was at the start.
+    config: Config,
     intake: Intake,
     admin: Option<Admin>,
 }
@@ -83,6 +86,12 @@ impl Daemon {
             Arc::clone(&metrics),
             Arc::clone(&failed),
         )?;
+        log::info!(
+            "dispod {}, {} events pending in {}",
+            env!("CARGO_PKG_VERSION"),
+            metrics.events_pending.get(),
+            config.store.dir.display()
+        );
         log::info!("webhook listening on {webhook_address}");
         let sources = Sources {
             metrics: Arc::clone(&metrics),
@@ -95,7 +104,7 @@ impl Daemon {
             started_ms,
         };
         let admin = admin.map(|listener| Admin::start(listener, sources, failed)).transpose()?;
-        let parts = Parts { engine, subscribers, grace: config.delivery.shutdown_grace, intake, admin };
+        let parts = Parts { engine, subscribers, config: config.clone(), intake, admin };
         Ok(Self { parts: Some(parts), health, metrics, failures })
     }
 
@@ -154,13 +163,29 @@ impl Daemon {
             && parts.intake.probe(timeout).is_ok()
     }
 
-    /// Uses another configuration's mapping, secrets and credentials from now on. The rest of it needs a restart.
-    pub fn reload(&self, config: &Config) {
-        if let Some(parts) = self.parts() {
-            parts.intake.replace_secrets(config.webhook.secrets.clone());
-            parts.engine.reload(config);
-            parts.subscribers.reload(&config.subscribers);
+    /// Uses another configuration's mapping, secrets and credentials from now on, or none of it. The rest of it needs a
+    /// restart.
+    ///
+    /// # Errors
+    /// The secrets or credentials are for another kind of proof than the one in force.
+    pub fn reload(&self, config: &Config) -> Result<(), Error> {
+        let Some(parts) = self.parts() else { return Ok(()) };
+        let running = &parts.config;
+        let takes_a_restart =
+            |what: &str| Error::config(format!("{what} has changed, and that takes a restart"));
+        if config.webhook.auth != running.webhook.auth {
+            return Err(takes_a_restart("webhook.auth"));
         }
+        if discriminant(&config.cxone.grant) != discriminant(&running.cxone.grant) {
+            return Err(takes_a_restart("cxone.grant"));
+        }
+        if rest_of(config) != rest_of(running) {
+            log::warn!("what has changed beside dispositions, severities and secrets takes a restart");
+        }
+        parts.intake.replace_secrets(config.webhook.secrets.clone());
+        parts.engine.reload(config);
+        parts.subscribers.reload(&config.subscribers);
+        Ok(())
     }
 
     /// Stops in order: no more events are taken, what is out is finished within `delivery.shutdown_grace`, what
@@ -170,12 +195,17 @@ impl Daemon {
     }
 
     fn stop(&mut self) {
-        let Some(Parts { engine, subscribers, grace, intake, admin }) = self.parts.take() else { return };
-        let deadline = Instant::now() + grace;
+        let Some(Parts { engine, subscribers, config, intake, admin }) = self.parts.take() else { return };
+        let deadline = Instant::now() + config.delivery.shutdown_grace;
+        // From here on senders are told 503.
         self.health.set_stopping();
-        intake.stop_taking();
+        if intake.is_handed_over() {
+            // Better than a 503: who connects now waits for our successor.
+            intake.stop_taking();
+        }
         engine.wind_down();
         subscribers.wind_down();
+        engine.wait_wound_down(deadline);
         intake.stop();
         subscribers.stop(deadline);
         // Until now, so that an operator can watch the stop.
@@ -183,7 +213,25 @@ impl Daemon {
             admin.stop();
         }
         engine.stop();
+        log::info!("stopped, {} events are pending", self.metrics.events_pending.get());
     }
+}
+
+/// What a reload leaves as it is.
+fn rest_of(config: &Config) -> Config {
+    let mut rest = config.clone();
+    rest.mapping = Mapping::default();
+    rest.webhook.secrets.clear();
+    let none = CxoneConfig::default();
+    rest.cxone = CxoneConfig {
+        client_id: none.client_id,
+        client_secret: none.client_secret,
+        grant: none.grant,
+        ..rest.cxone
+    };
+    // Their own reload says what of them takes a restart.
+    rest.subscribers.clear();
+    rest
 }
 
 impl Drop for Daemon {

@@ -27,12 +27,16 @@ const SUBMISSIONS_MAX: usize = 1024;
 /// Orders that may wait for the keeper.
 const ORDERS_MAX: usize = 1024;
 
+/// Between looks at whether what is out is finished.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
 /// The running rooms: keeper, dispatch, workers, and the built-in subscribers.
 pub struct Engine {
     submit: Sender<Submission>,
     orders: Sender<Order>,
     control: Sender<Control>,
     keeper: JoinHandle<()>,
+    dispatch: JoinHandle<()>,
     others: Vec<JoinHandle<()>>,
     cxone: Arc<Cxone>,
     bus: Arc<Bus>,
@@ -73,7 +77,7 @@ impl Engine {
             dispatch::Channels { notices, orders: order.clone(), jobs: send_job, reports, control: controls };
         let dispatch =
             Dispatch::new(config.delivery.clone(), channels, Arc::clone(health), Arc::clone(metrics));
-        others.push(rooms::start("dispatch", failed, move || dispatch.run())?);
+        let dispatch = rooms::start("dispatch", failed, move || dispatch.run())?;
         let worker = Worker {
             jobs,
             reports: send_report,
@@ -86,7 +90,7 @@ impl Engine {
             others.push(rooms::start(&format!("worker-{number}"), failed, move || worker.run())?);
         }
         let grace = config.delivery.shutdown_grace;
-        Ok(Self { submit, orders: order, control, keeper, others, cxone, bus, grace })
+        Ok(Self { submit, orders: order, control, keeper, dispatch, others, cxone, bus, grace })
     }
 
     /// Where submissions go.
@@ -125,16 +129,23 @@ impl Engine {
         let _ = self.control.send(Control::Stop(Instant::now() + self.grace));
     }
 
+    /// Waits until what is out is finished, at most until then; to be called after [`Engine::wind_down`].
+    pub fn wait_wound_down(&self, deadline: Instant) {
+        while !self.dispatch.is_finished() && Instant::now() < deadline {
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
     /// Waits until what is out is finished and written, or the grace is over. Every other holder of
     /// [`Engine::orders`] must have let go.
     pub fn stop(self) {
-        let Self { submit, orders, control, keeper, others, bus, .. } = self;
+        let Self { submit, orders, control, keeper, dispatch, others, bus, .. } = self;
         // Its last order sender is dispatch's: it ends when nothing is left to settle.
         drop((submit, orders, control));
         let _ = keeper.join();
         bus.close();
         // A worker may still be in a call that outlives the grace; its event is pending and will be repeated.
-        for thread in others.into_iter().filter(JoinHandle::is_finished) {
+        for thread in others.into_iter().chain([dispatch]).filter(JoinHandle::is_finished) {
             let _ = thread.join();
         }
     }

@@ -28,8 +28,9 @@ pub fn settlement(report: &Report, config: &DeliveryConfig, now_ms: i64, draw: f
         steps.push(attempt_step(&event, refused, now_ms - clock::millis(call.took)));
     }
     let mut verdict = Verdict::of(call.answer);
-    let final_answer = matches!(verdict, Verdict::Delivered | Verdict::Rejected);
-    if !final_answer && now_ms - event.since_ms() >= clock::millis(config.max_age) {
+    // A throttled event has not failed: it was only too early.
+    let failed = matches!(verdict, Verdict::Transient | Verdict::Denied);
+    if failed && now_ms - event.since_ms() >= clock::millis(config.max_age) {
         verdict = Verdict::Expired;
     }
     let mut settled = Settled {

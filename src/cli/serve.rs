@@ -73,10 +73,10 @@ fn wait(daemon: &Daemon, signals: &Receiver<i32>, args: &Args) -> Result<(), Err
 /// At once or not at all: an invalid file leaves the old configuration in force.
 fn reload(daemon: &Daemon, args: &Args) {
     match Config::load(args.file.config.as_deref()) {
-        Ok(config) => {
-            daemon.reload(&config);
-            log::info!("configuration reloaded: dispositions, severities and secrets");
-        }
+        Ok(config) => match daemon.reload(&config) {
+            Ok(()) => log::info!("configuration reloaded: dispositions, severities and secrets"),
+            Err(error) => log::error!("not reloaded, the old configuration stays in force: {error}"),
+        },
         Err(error) => log::error!("not reloaded, the old configuration stays in force: {error}"),
     }
 }

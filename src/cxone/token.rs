@@ -20,6 +20,9 @@ const LIFETIME_MIN: Duration = Duration::from_secs(2);
 /// Longest lifetime believed.
 const LIFETIME_MAX: Duration = Duration::from_secs(24 * 3600);
 
+/// After a refresh that failed while the old token was still good.
+const REFRESH_AGAIN_AFTER: Duration = Duration::from_secs(10);
+
 /// What `application/x-www-form-urlencoded` leaves as it is.
 const FORM: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'*');
 
@@ -59,6 +62,7 @@ struct Token {
     value: Arc<str>,
     refresh_at: Instant,
     refresh_ms: i64,
+    expires_at: Instant,
 }
 
 impl Tokens {
@@ -73,7 +77,8 @@ impl Tokens {
 
     pub(super) fn replace_credentials(&self, config: &CxoneConfig) {
         let mut state = self.lock();
-        state.config = config.clone();
+        let CxoneConfig { client_id, client_secret, grant, .. } = config.clone();
+        state.config = CxoneConfig { client_id, client_secret, grant, ..state.config.clone() };
         state.current = None;
         state.failed = None;
     }
@@ -108,6 +113,16 @@ impl Tokens {
                 Ok(value)
             }
             Err(error) => {
+                let now = Instant::now();
+                // The margin is there for this: the old one is good for a while yet.
+                if let Some(token) = state.current.as_mut().filter(|token| now < token.expires_at) {
+                    log::warn!(
+                        "a new token cannot be had, the old one is used meanwhile: {}",
+                        error.detail()
+                    );
+                    token.refresh_at = (now + REFRESH_AGAIN_AFTER).min(token.expires_at);
+                    return Ok(Arc::clone(&token.value));
+                }
                 state.current = None;
                 state.failed = Some((Instant::now(), error.clone()));
                 Err(error)
@@ -195,6 +210,7 @@ fn read(reply: &Reply, margin: Duration) -> Result<Token, TokenError> {
         value: Arc::from(value),
         refresh_at: Instant::now() + used_for,
         refresh_ms: clock::now_ms() + clock::millis(used_for),
+        expires_at: Instant::now() + lifetime,
     })
 }
 

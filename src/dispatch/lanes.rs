@@ -234,6 +234,18 @@ impl Lanes {
     /// rest after every [`CRITICAL_RUN_MAX`] critical ones.
     pub fn take(&mut self, now_ms: i64) -> Option<KeptEvent> {
         let turn = self.turn(now_ms)?;
+        self.take_at(turn)
+    }
+
+    /// The event to find out with whether the API is back: the one tried least. Contacts that fail for reasons of
+    /// their own must not be asked again and again while others wait.
+    pub fn take_probe(&mut self) -> Option<KeptEvent> {
+        let attempts = |contact: &Arc<str>| Some(self.by_contact.get(contact)?.events.front()?.attempts);
+        let (turn, _) = self.ready.iter().min_by_key(|(turn, contact)| (attempts(contact), **turn))?;
+        self.take_at(*turn)
+    }
+
+    fn take_at(&mut self, turn: Turn) -> Option<KeptEvent> {
         self.critical_run = if turn.0 == Class::Critical { self.critical_run + 1 } else { 0 };
         let contact = self.ready.remove(&turn)?;
         let lane = self.by_contact.get_mut(&contact)?;

@@ -25,7 +25,7 @@ use crate::metrics::Metrics;
 use crate::settle;
 use crate::store::Class;
 use crate::storm::Storm;
-use crate::verdict::Verdict;
+use crate::verdict::{Answer, Call, Verdict};
 
 use breaker::{Breaker, Permit};
 use lanes::{Lanes, Outcome};
@@ -159,7 +159,8 @@ impl Dispatch {
     /// Gives the workers what may go now; gives the time at which more may go.
     fn release(&mut self, now: Instant) -> Option<Instant> {
         while self.stop_at.is_none() && self.out < self.config.workers && self.lanes.any_ready() {
-            if let Permit::ProbeAt(at) = self.breaker.permit() {
+            let permit = self.breaker.permit();
+            if let Permit::ProbeAt(at) = permit {
                 if self.out > 0 {
                     return None;
                 }
@@ -170,7 +171,10 @@ impl Dispatch {
             if let Some(at) = self.pacer.wait(now) {
                 return Some(at);
             }
-            let event = self.lanes.take(clock::now_ms())?;
+            let event = match permit {
+                Permit::ProbeAt(_) => self.lanes.take_probe(),
+                Permit::All => self.lanes.take(clock::now_ms()),
+            }?;
             self.pacer.took(now);
             self.out += 1;
             if self.channels.jobs.send(Job { event }).is_err() {
@@ -191,8 +195,11 @@ impl Dispatch {
                 self.order(Order::LoadClass { class, after_place, limit });
             }
         }
+        // A full window takes the head of a lane, which may be due, and no more.
+        let full = Class::ALL.iter().any(|class| self.lanes.held(*class) >= self.config.queue);
+        let limit = if full { 1 } else { lanes::LANE_EVENTS_MAX };
         for contact_id in self.lanes.take_loads() {
-            self.order(Order::LoadLane { contact_id, limit: lanes::LANE_EVENTS_MAX });
+            self.order(Order::LoadLane { contact_id, limit });
         }
     }
 
@@ -223,7 +230,7 @@ impl Dispatch {
                 }
             }
             Notice::Lane { contact_id, events, more } => {
-                let due = events.first().and_then(due);
+                let due = events.first().and_then(|event| self.due(event));
                 self.lanes.loaded(&contact_id, events, more, due);
             }
             Notice::Settled(id) => {
@@ -237,8 +244,16 @@ impl Dispatch {
 
     fn offer(&mut self, event: KeptEvent) {
         let certain = self.window.complete_below(event.place);
-        let due = due(&event);
+        let due = self.due(&event);
         self.lanes.offer(event, certain, due);
+    }
+
+    /// When an event that was tried before is due, if that is still to come. No wait we write is longer than this
+    /// bound: a clock that was set in between must not park an event.
+    fn due(&self, event: &KeptEvent) -> Option<Instant> {
+        let longest = self.config.backoff_max.max(settle::RETRY_AFTER_MAX);
+        let left = span(event.due_ms? - clock::now_ms()).min(longest);
+        (!left.is_zero()).then(|| Instant::now() + left)
     }
 
     /// Learns from a report and has what came of it written.
@@ -268,7 +283,7 @@ impl Dispatch {
             }
             Verdict::Transient => self.failed(report, false, now),
             Verdict::Denied => {
-                self.health.set_denied(Some(report.call.detail.clone()));
+                self.health.set_denied(Some(denial(&report.call)));
                 self.failed(report, true, now);
             }
             Verdict::Delivered | Verdict::Rejected | Verdict::Expired => {
@@ -308,7 +323,7 @@ impl Dispatch {
                 log::debug!("event {id}: contact {contact} {category} delivered, attempt {attempt}, {took_ms} ms");
             }
             Verdict::Denied => self.denied_log.log(|more| {
-                log::error!("denied by the API or its token endpoint: {detail}; events are kept and retried{more}");
+                log::error!("denied: {}; events are kept and retried{more}", denial(&report.call));
             }),
             Verdict::Transient | Verdict::Throttled => self.retry_log.log(|more| {
                 log::info!(
@@ -324,10 +339,12 @@ impl Dispatch {
     }
 }
 
-/// When an event that was tried before is due, if that is still to come.
-fn due(event: &KeptEvent) -> Option<Instant> {
-    let left = span(event.due_ms? - clock::now_ms());
-    (!left.is_zero()).then(|| Instant::now() + left)
+/// Who denies us, and how.
+fn denial(call: &Call) -> String {
+    match call.answer {
+        Answer::Status(status) => format!("the Contact API answers {status}: {}", call.detail),
+        _ => call.detail.clone(),
+    }
 }
 
 fn span(ms: i64) -> Duration {

@@ -191,6 +191,12 @@ impl Server {
         self.shared.bound.local_addr()
     }
 
+    /// Whether the listening socket outlives us, since systemd holds it too.
+    #[must_use]
+    pub fn is_handed_over(&self) -> bool {
+        self.shared.bound.handed_over()
+    }
+
     /// Stops listening; what still comes is answered as the handler says, with `Connection: close`. A socket
     /// that systemd handed over goes on listening: it is our successor's.
     pub fn stop_listening(&self) {

@@ -118,6 +118,12 @@ impl Intake {
         self.server.probe(HEALTH_PATH, timeout)
     }
 
+    /// Whether systemd holds the listening socket too.
+    #[must_use]
+    pub fn is_handed_over(&self) -> bool {
+        self.server.is_handed_over()
+    }
+
     /// From now on new events are answered 503 and the listener is shut; what the keeper has is still answered.
     pub fn stop_taking(&self) {
         self.webhook.stopping.store(true, Relaxed);

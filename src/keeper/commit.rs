@@ -7,7 +7,7 @@ use crate::disposition::Mapping;
 use crate::event::KeptEvent;
 use crate::flow::{Notice, Settlement};
 use crate::keep::{Receipt, Submission};
-use crate::store::{Batch, Class, Kept, NewEvent, State, Step, StepKind, StoreError, Sync};
+use crate::store::{Batch, Class, Kept, NewEvent, State, StoreError, Sync};
 use crate::verdict::Verdict;
 
 use super::outbox::Written;
@@ -248,15 +248,7 @@ fn keep(
     };
     let kept = batch.keep(&new, dedupe_since_s)?;
     if let Kept::Before(id) = kept {
-        batch.step(&Step {
-            event: id,
-            at_ms: submission.received_ms,
-            kind: StepKind::Duplicate,
-            attempt: None,
-            status: None,
-            latency_ms: None,
-            note: None,
-        })?;
+        batch.duplicate(id, submission.received_ms)?;
     }
     Ok(kept)
 }

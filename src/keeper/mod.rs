@@ -240,7 +240,7 @@ impl Keeper {
                 self.housekeeping.complain("the store is full: new events are refused until there is room");
             }
             Err(StoreError::Busy) => self.housekeeping.complain("the store is locked by another program"),
-            Err(error @ (StoreError::Damaged(_) | StoreError::Failed(_))) => {
+            Err(error @ (StoreError::Damaged(_) | StoreError::Newer(_) | StoreError::Failed(_))) => {
                 self.health.set_store_failing(true);
                 let words = match error {
                     StoreError::Damaged(why) => store::damaged(&self.store.path(), &why).to_string(),

@@ -44,9 +44,15 @@ impl Keeper {
     }
 
     fn load_class(&mut self, class: Class, after_place: u64, limit: usize) -> Result<(), StoreError> {
-        let rows = self.store.pending(class, after_place, limit)?;
-        let full = rows.len() == limit;
-        let events = self.bury(rows)?;
+        let (events, full) = loop {
+            let rows = self.store.pending(class, after_place, limit)?;
+            let full = rows.len() == limit;
+            let events = self.bury(rows)?;
+            // Of a part that was all damaged nothing is pending any more: the next one comes in its place.
+            if !full || !events.is_empty() {
+                break (events, full);
+            }
+        };
         let continue_after = if full { events.last().map(|event| event.place) } else { None };
         self.housekeeping.set_behind(class, false);
         self.tell(Notice::Backlog { class, events, continue_after });
@@ -54,9 +60,14 @@ impl Keeper {
     }
 
     fn load_lane(&mut self, contact_id: &Arc<str>, limit: usize) -> Result<(), StoreError> {
-        let rows = self.store.lane(contact_id, limit)?;
-        let more = rows.len() == limit;
-        let events = self.bury(rows)?;
+        let (events, more) = loop {
+            let rows = self.store.lane(contact_id, limit)?;
+            let more = rows.len() == limit;
+            let events = self.bury(rows)?;
+            if !more || !events.is_empty() {
+                break (events, more);
+            }
+        };
         self.tell(Notice::Lane { contact_id: Arc::clone(contact_id), events, more });
         Ok(())
     }

@@ -52,6 +52,6 @@ impl Outgoing {
             None => self.agent.run(request),
         };
         // A host that cannot be reached may have moved.
-        response.inspect_err(|_| self.addresses.forget())
+        response.inspect_err(|_| self.addresses.doubt())
     }
 }

@@ -114,6 +114,8 @@ pub enum StoreError {
     Busy,
     /// The file's content cannot be trusted.
     Damaged(String),
+    /// A newer dispod wrote it, with this schema version.
+    Newer(i32),
     /// The disk failed us; what it holds of the last writes is unknown.
     Failed(String),
 }
@@ -124,6 +126,12 @@ impl fmt::Display for StoreError {
             Self::Full => f.write_str("no room"),
             Self::Busy => f.write_str("locked by another program"),
             Self::Damaged(why) => write!(f, "damaged: {why}"),
+            Self::Newer(version) => write!(
+                f,
+                "it was written by a newer dispod (schema version {version}, this one knows {}) and is left as it is: \
+                 install that one again, or restore the backup made before the upgrade",
+                schema::VERSION
+            ),
             Self::Failed(why) => write!(f, "failing: {why}"),
         }
     }

@@ -149,11 +149,11 @@ fn prepare(connection: &mut Connection, path: &Path, was_in_use: bool) -> Result
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     let version: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let application: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
-    if version > schema::VERSION || (version > 0 && application != schema::APPLICATION_ID) {
-        return Err(StoreError::Damaged(format!(
-            "it was written by another program or a newer dispod (schema version {version}, this one knows {})",
-            schema::VERSION
-        )));
+    if version > 0 && application != schema::APPLICATION_ID {
+        return Err(StoreError::Damaged("it was written by another program".to_owned()));
+    }
+    if version > schema::VERSION {
+        return Err(StoreError::Newer(version));
     }
     if version == 0 && !schema::is_empty(connection)? {
         return Err(StoreError::Damaged("it holds tables, but no version of dispod's schema".to_owned()));

@@ -8,6 +8,10 @@ use crate::disposition::Mapping;
 use crate::event::{CallResult, KeptEvent, Severity};
 use crate::keep::DedupeKey;
 
+/// Steps of an event beyond which its duplicates are not recorded one by one: a sender that repeats itself without
+/// end must not fill the store.
+const DUPLICATES_TOLD_MAX: i64 = 100;
+
 /// An event about to be kept.
 pub struct NewEvent<'a> {
     /// The call result.
@@ -231,6 +235,19 @@ impl Batch<'_> {
             step.latency_ms,
             step.note,
         ])?;
+        Ok(())
+    }
+
+    /// Records that an event came in again, if it is still known and its story is not full of that already.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub fn duplicate(&mut self, event: u64, at_ms: i64) -> Outcome<()> {
+        self.prepare(
+            "INSERT INTO step(event, at_ms, kind) SELECT ?1, ?2, ?3 WHERE EXISTS(SELECT 1 FROM event WHERE id = ?1) \
+             AND (SELECT count(*) FROM (SELECT 1 FROM step WHERE event = ?1 LIMIT ?4)) < ?4",
+        )?
+        .execute(params![event.cast_signed(), at_ms, StepKind::Duplicate as i64, DUPLICATES_TOLD_MAX])?;
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 //! sees and how often, what signals do, how it exits.
 
 mod answers;
+mod blame;
 mod kept;
 mod process;
 mod reload;

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use dispod::sandbox::Reply;
+use rustix::process::Signal;
 
 use super::*;
 use crate::support::daemon::{TempDir, command};
@@ -42,6 +43,39 @@ fn an_update_that_never_ends_is_not_waited_for_beyond_the_grace() {
     sandbox.set_behaviour(|behaviour| behaviour.outage = Reply::Normal).unwrap();
     daemon.restart();
     wait_updates(&sandbox, 1);
+}
+
+#[test]
+fn while_it_finishes_what_is_out_senders_are_told_to_come_again() {
+    let sandbox = behaving(|behaviour| behaviour.latency = Duration::from_secs(2)..=Duration::from_secs(2));
+    let mut daemon = daemon(&sandbox, &[]);
+    keep(&daemon, "1", "1001");
+    assert!(sandbox.wait_until(|stats| stats.calls == 1, SOON));
+    daemon.signal(Signal::TERM);
+    daemon.wait_for_log("stopping");
+    let refused = daemon.try_post(&event("2", "1001")).unwrap();
+    assert_eq!((refused.status, refused.text().as_str()), (503, "Try again later"));
+    assert!(refused.header("Retry-After").is_some());
+    assert_eq!(daemon.wait_exit(SOON).unwrap().code(), Some(0));
+    assert_eq!(sandbox.stats().updates, 1);
+    assert!(daemon.log_contains("stopped, 0 events are pending"));
+}
+
+#[test]
+fn a_store_of_a_newer_dispod_is_left_alone_with_words_about_that() {
+    let sandbox = sandbox(|_| {});
+    let mut daemon = daemon(&sandbox, &[]);
+    assert!(daemon.sigterm().success());
+    let path = daemon.dir().join("data/dispod.db");
+    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    let output = crate::support::daemon::command()
+        .args(["serve", "--config", "dispod.toml"])
+        .current_dir(daemon.dir())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("newer dispod (schema version 99") && !said.contains("damaged"), "{said}");
 }
 
 #[test]

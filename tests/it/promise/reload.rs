@@ -66,3 +66,17 @@ fn an_invalid_file_changes_nothing_and_is_logged_as_an_error() {
     wait_updates(&sandbox, mistakes.len() as u64 + 1);
     assert_eq!(category(&sandbox, "mended").as_deref(), Some("vip"));
 }
+
+#[test]
+fn another_kind_of_proof_takes_a_restart_and_changes_nothing() {
+    let sandbox = sandbox(|_| {});
+    let daemon = daemon(&sandbox, &[]);
+    let auth = OTHER_MAPPING.to_owned() + "[webhook]\nauth = \"bearer\"\nsecret = \"s3cr3t\"\n";
+    let config = config_for(&sandbox).replace("[webhook]\nlisten = \"127.0.0.1:0\"\n", "") + &auth;
+    fs::write(daemon.dir().join("dispod.toml"), config).unwrap();
+    daemon.sighup();
+    daemon.wait_for_log("not reloaded, the old configuration stays in force: webhook.auth has changed");
+    keep(&daemon, "1", "1001");
+    wait_updates(&sandbox, 1);
+    assert_eq!(category(&sandbox, "1").as_deref(), Some("do_not_call"));
+}
