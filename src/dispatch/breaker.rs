@@ -23,6 +23,7 @@ pub struct Breaker {
 
 #[derive(Debug)]
 struct Open {
+    since: Instant,
     probes: u32,
     next_at: Instant,
 }
@@ -49,10 +50,10 @@ impl Breaker {
         self.open.as_ref().map_or(Permit::All, |open| Permit::ProbeAt(open.next_at))
     }
 
-    /// The API answered: it is there. Gives whether it had been away.
-    pub fn answered(&mut self) -> bool {
+    /// The API answered: it is there. Gives how long it had been away, if it had.
+    pub fn answered(&mut self, now: Instant) -> Option<Duration> {
         self.failed.clear();
-        self.open.take().is_some()
+        self.open.take().map(|open| now.saturating_duration_since(open.since))
     }
 
     /// A call for the contact with this hash came to nothing, or we were denied. `draw` in 0..=1 is the jitter.
@@ -66,7 +67,7 @@ impl Breaker {
         }
         let opened = self.open.is_none();
         let most = if denied { DENIED_PROBE_EVERY_MAX } else { PROBE_EVERY_MAX }.min(self.backoff_max);
-        let open = self.open.get_or_insert(Open { probes: 0, next_at: now });
+        let open = self.open.get_or_insert(Open { since: now, probes: 0, next_at: now });
         // Calls that were out when it opened fail one after another; they are not probes.
         if opened || open.next_at <= now {
             open.probes += 1;
@@ -79,7 +80,7 @@ impl Breaker {
     /// Something changed that may have mended it: probe at once.
     pub fn nudge(&mut self, now: Instant) {
         if let Some(open) = &mut self.open {
-            *open = Open { probes: 0, next_at: now };
+            *open = Open { since: open.since, probes: 0, next_at: now };
         }
     }
 }
@@ -108,8 +109,8 @@ mod tests {
             breaker.failed(1, false, now, 1.0);
         }
         assert_eq!(waits, [1, 2, 4, 8, 10, 10]);
-        assert!(breaker.answered());
+        assert_eq!(breaker.answered(now), Some(now - start));
         assert_eq!(breaker.permit(), Permit::All);
-        assert!(!breaker.answered());
+        assert_eq!(breaker.answered(now), None);
     }
 }

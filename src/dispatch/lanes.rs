@@ -35,6 +35,17 @@ enum State {
     Loading,
 }
 
+/// Whether the end of an outage shortens a lane's wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Haste {
+    /// It does not: the API said how long to wait, or we do not know.
+    Not,
+    /// It does: the wait is of our own choosing.
+    Possible,
+    /// It did: the head goes when it is loaded.
+    Made,
+}
+
 /// The order of ready lanes: class, then place of the head.
 type Turn = (Class, u64);
 
@@ -47,6 +58,7 @@ struct Lane {
     held_through: u64,
     /// The lane is critical while its head's place is not above this: a critical event waits behind it.
     urgent_through: u64,
+    haste: Haste,
     state: State,
 }
 
@@ -55,8 +67,10 @@ struct Lane {
 pub enum Outcome {
     /// Delivered or dead: the lane goes on.
     Done,
-    /// To be tried again at this time; the lane waits.
+    /// To be tried again at this time of our own choosing; the lane waits.
     RetryAt(Instant),
+    /// The same at a time the API told us.
+    ToldAt(Instant),
     /// To be tried again as soon as dispatch may.
     Again(Box<KeptEvent>),
 }
@@ -136,6 +150,7 @@ impl Lanes {
             more: true,
             held_through: 0,
             urgent_through,
+            haste: Haste::Not,
             state: State::Loading,
         };
         self.by_contact.insert(Arc::clone(contact), lane);
@@ -167,6 +182,9 @@ impl Lanes {
     /// `due` gives the time before which the head may not be tried, if it is still to come.
     pub fn loaded(&mut self, contact: &Arc<str>, events: Vec<KeptEvent>, more: bool, due: Option<Instant>) {
         self.loading.remove(contact);
+        let lane = self.by_contact.get_mut(contact);
+        let haste = lane.map(|lane| std::mem::replace(&mut lane.haste, Haste::Not));
+        let due = due.filter(|_| haste != Some(Haste::Made));
         if events.is_empty() {
             self.by_contact.remove(contact);
         } else if let Some(at) = due {
@@ -230,6 +248,23 @@ impl Lanes {
         }
     }
 
+    /// Has every lane that waits longer, and not because the API said so, tried again `within` that time, evenly
+    /// spread: what failed in an outage need not wait for the whole of its backoff when that is over.
+    pub fn hurry(&mut self, now: Instant, within: Duration) {
+        let waiting = std::mem::take(&mut self.waiting);
+        let step = within / u32::try_from(waiting.len()).unwrap_or(u32::MAX).max(1);
+        for (((at, number), contact), count) in waiting.into_iter().zip(1..) {
+            let Some(lane) = self.by_contact.get_mut(&contact) else { continue };
+            let mut at = at;
+            if lane.haste == Haste::Possible {
+                lane.haste = Haste::Made;
+                at = at.min(now + step * count);
+                lane.state = State::Waiting(at);
+            }
+            self.waiting.insert((at, number), contact);
+        }
+    }
+
     /// The event whose turn it is: critical lanes first, each in the order of keeping; an impatient one of the
     /// rest after every [`CRITICAL_RUN_MAX`] critical ones.
     pub fn take(&mut self, now_ms: i64) -> Option<KeptEvent> {
@@ -284,7 +319,11 @@ impl Lanes {
                 lane.events.push_front(*event);
                 self.make_ready(&contact);
             }
-            Outcome::RetryAt(at) => self.wait(&contact, at),
+            Outcome::RetryAt(at) => {
+                lane.haste = Haste::Possible;
+                self.wait(&contact, at);
+            }
+            Outcome::ToldAt(at) => self.wait(&contact, at),
             Outcome::Done => match (lane.events.is_empty(), lane.more) {
                 (false, _) => self.make_ready(&contact),
                 (true, true) => self.load(&contact),
@@ -293,5 +332,67 @@ impl Lanes {
                 }
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::CallResult;
+
+    fn event(id: u64) -> KeptEvent {
+        KeptEvent {
+            id,
+            call: CallResult::new(&format!("contact-{id}"), "1001", None, None).unwrap(),
+            category: "do_not_call".to_owned(),
+            severity: Severity::Critical,
+            mapping: 1,
+            received_ms: 0,
+            revived_ms: None,
+            place: id,
+            attempts: 3,
+            due_ms: None,
+        }
+    }
+
+    #[test]
+    fn after_an_outage_all_are_tried_within_the_time_and_then_wait_again() {
+        const LANES: u64 = 100;
+        let (now, hour) = (Instant::now(), Duration::from_secs(3600));
+        let mut lanes = Lanes::default();
+        for id in 1..=LANES + 1 {
+            lanes.offer(event(id), true, None);
+            let contact = lanes.take(0).unwrap().call.contact_id().to_owned();
+            let told = id > LANES;
+            let outcome = if told { Outcome::ToldAt(now + hour) } else { Outcome::RetryAt(now + hour) };
+            lanes.finish(&contact, outcome);
+        }
+        assert_eq!(lanes.next_due(), Some(now + hour));
+        let within = Duration::from_secs(10);
+        lanes.hurry(now, within);
+        lanes.wake(now + within / 2);
+        assert!((45..=50).contains(&lanes.to_load.len()), "they do not all come at once");
+        lanes.wake(now + within);
+        assert_eq!(lanes.to_load.len(), 100, "what the API said is obeyed");
+        for contact in lanes.to_load.clone() {
+            let id = contact.strip_prefix("contact-").unwrap().parse().unwrap();
+            lanes.loaded(&contact, vec![event(id)], false, Some(now + hour));
+        }
+        assert_eq!(lanes.ready.len(), 100);
+        let first = lanes.take(0).unwrap();
+        let contact = first.call.contact_id().to_owned();
+        lanes.finish(&contact, Outcome::RetryAt(now + hour));
+        lanes.wake(now + within);
+        assert_eq!(lanes.next_due(), Some(now + hour), "only once");
+    }
+
+    #[test]
+    fn the_probe_is_the_one_tried_least() {
+        let mut lanes = Lanes::default();
+        for (id, attempts) in [(1, 5), (2, 2), (3, 0), (4, 0)] {
+            lanes.offer(KeptEvent { attempts, ..event(id) }, true, None);
+        }
+        let order: Vec<u64> = (0..4).map(|_| lanes.take_probe().unwrap().id).collect();
+        assert_eq!(order, [3, 4, 2, 1]);
     }
 }

@@ -34,6 +34,10 @@ use window::Window;
 
 /// Most events read from the store at once.
 const LOAD_MAX: usize = 256;
+/// An outage so many times as long as the first backoff was one.
+const OUTAGE_MIN_BACKOFFS: u32 = 4;
+/// What failed in an outage is tried again within this time after its end.
+const RESUME_WITHIN: Duration = Duration::from_secs(10);
 /// How often a lasting trouble is logged.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 /// How often retries and deaths are logged; the audit has every one.
@@ -267,6 +271,9 @@ impl Dispatch {
         self.say(report, settlement.verdict);
         let outcome = match (settlement.verdict, event.due_ms) {
             (Verdict::Throttled, _) => Outcome::Again(Box::new(event.clone())),
+            (_, Some(due_ms)) if report.call.retry_after.is_some() => {
+                Outcome::ToldAt(now + span(due_ms - now_ms))
+            }
             (_, Some(due_ms)) => Outcome::RetryAt(now + span(due_ms - now_ms)),
             (_, None) => Outcome::Done,
         };
@@ -278,7 +285,7 @@ impl Dispatch {
         // An expired event failed like any other.
         match if verdict == Verdict::Expired { Verdict::of(report.call.answer) } else { verdict } {
             Verdict::Throttled => {
-                self.answered();
+                self.answered(now);
                 self.pacer.refused(report.started, now, report.call.retry_after, fastrand::f64());
             }
             Verdict::Transient => self.failed(report, false, now),
@@ -288,15 +295,18 @@ impl Dispatch {
             }
             Verdict::Delivered | Verdict::Rejected | Verdict::Expired => {
                 self.health.set_denied(None);
-                self.answered();
+                self.answered(now);
                 self.pacer.accepted();
             }
         }
     }
 
-    fn answered(&mut self) {
-        if self.breaker.answered() {
-            log::info!("the Contact API answers again: deliveries resume");
+    fn answered(&mut self, now: Instant) {
+        let Some(away) = self.breaker.answered(now) else { return };
+        log::info!("the Contact API answers again: deliveries resume");
+        // Not when it only seemed away, because some contacts fail for reasons of their own.
+        if away >= self.config.backoff_base * OUTAGE_MIN_BACKOFFS {
+            self.lanes.hurry(now, RESUME_WITHIN);
         }
     }
 
