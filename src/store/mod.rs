@@ -38,6 +38,7 @@ mod pages;
 mod room;
 mod row;
 mod schema;
+mod step;
 mod verify;
 mod wal;
 mod walk;
@@ -58,8 +59,9 @@ pub use history::{CodeCount, Filter, History};
 pub use outbox::{OutboxRow, SubscriberRow};
 pub use pages::{ContactPage, Steps};
 pub use row::{Settled, State, StoredEvent};
+pub use step::{Step, StepKind};
 pub use walk::{Recorded, Selection, StepsPage, Walk};
-pub use write::{Batch, Kept, NewEvent, Pruned, Step, StepKind};
+pub use write::{Batch, Kept, NewEvent, Pruned};
 
 /// The database's file name inside `store.dir`.
 pub const FILE_NAME: &str = "dispod.db";
