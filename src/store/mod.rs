@@ -130,8 +130,9 @@ impl fmt::Display for StoreError {
             Self::Damaged(why) => write!(f, "damaged: {why}"),
             Self::Newer(version) => write!(
                 f,
-                "it was written by a newer dispod (schema version {version}, this one knows {}) and is left as it is: \
-                 install that one again, or restore the backup made before the upgrade",
+                "it was written by a newer dispod (schema version {version}, this one knows {}) and is left as it is. \
+                 Keep a copy of the directory, and install that dispod again or restore the backup made before the \
+                 upgrade",
                 schema::VERSION
             ),
             Self::Failed(why) => write!(f, "failing: {why}"),
