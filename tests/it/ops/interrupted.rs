@@ -30,7 +30,7 @@ impl Full {
             let mut kept = note.lock().unwrap();
             if kept.len() >= TAKEN && !has_room.load(SeqCst) {
                 let text = "HTTP/1.1 503 x\r\nRetry-After: 300\r\nContent-Length: 0\r\n\r\n";
-                return Act::Answer(text.as_bytes().to_vec());
+                return Act(text.as_bytes().to_vec());
             }
             kept.push(asked.body.clone());
             answer(200, "Received")
@@ -163,7 +163,7 @@ impl Slow {
             let count = asked.len();
             drop(asked);
             match count {
-                1 => Act::Answer(b"HTTP/1.1 503 x\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n".to_vec()),
+                1 => Act(b"HTTP/1.1 503 x\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n".to_vec()),
                 2 => {
                     let _ = went.recv_timeout(SOON);
                     answer(200, r#"{"done":256,"notDone":0,"continueAfter":"300"}"#)

@@ -231,9 +231,9 @@ fn a_503_is_waited_out_and_the_same_record_sent_again() {
         let mut seen = note.lock().unwrap();
         seen.push((asked.header("Idempotency-Key").unwrap_or_default().to_owned(), asked.body.clone()));
         match seen.len() {
-            1..=3 => Act::Answer(
-                b"HTTP/1.1 503 x\r\nRetry-After: 0\r\nContent-Length: 15\r\n\r\nTry again later".to_vec(),
-            ),
+            1..=3 => {
+                Act(b"HTTP/1.1 503 x\r\nRetry-After: 0\r\nContent-Length: 15\r\n\r\nTry again later".to_vec())
+            }
             _ => answer(200, "Received"),
         }
     });

@@ -1,5 +1,4 @@
 //! What the other modules share: a raw HTTP client, waiting with a deadline, the daemon as a process.
-#![allow(dead_code, reason = "not every helper is used at every stage of the suite")]
 
 pub mod daemon;
 pub mod http;

@@ -31,17 +31,8 @@ impl Asked {
     }
 }
 
-/// What a stub does with a request.
-pub enum Act {
-    /// Sends these bytes and reads the next request.
-    Answer(Vec<u8>),
-    /// Sends these bytes and closes.
-    AnswerAndClose(Vec<u8>),
-    /// Closes after so long without a byte.
-    HoldFor(Duration),
-    /// Resets the connection.
-    Reset,
-}
+/// What a stub sends for a request.
+pub struct Act(pub Vec<u8>);
 
 /// A whole answer with a JSON body.
 pub fn answer(status: u16, body: &str) -> Act {
@@ -49,7 +40,7 @@ pub fn answer(status: u16, body: &str) -> Act {
     let text = format!(
         "HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
     );
-    Act::Answer(text.into_bytes())
+    Act(text.into_bytes())
 }
 
 /// A running stub; stops accepting on drop.
@@ -102,25 +93,9 @@ fn serve(stream: TcpStream, act: &dyn Fn(&Asked) -> Act) {
     let Ok(clone) = stream.try_clone() else { return };
     let (mut reader, mut writer) = (BufReader::new(clone), stream);
     while let Some(asked) = read(&mut reader) {
-        match act(&asked) {
-            Act::Answer(bytes) => {
-                if writer.write_all(&bytes).is_err() {
-                    return;
-                }
-            }
-            Act::AnswerAndClose(bytes) => {
-                let _ = writer.write_all(&bytes);
-                return;
-            }
-            Act::HoldFor(time) => {
-                thread::sleep(time);
-                return;
-            }
-            Act::Reset => {
-                let socket = socket2::SockRef::from(&writer);
-                let _ = socket.set_linger(Some(Duration::ZERO));
-                return;
-            }
+        let Act(bytes) = act(&asked);
+        if writer.write_all(&bytes).is_err() {
+            return;
         }
     }
 }
