@@ -33,6 +33,8 @@ pub(super) struct Ledger {
 pub(super) struct Peer {
     waiting: AtomicUsize,
     condemned: AtomicBool,
+    /// No further request is taken, though it may go on sending the body of the last one.
+    deaf: AtomicBool,
     broken: AtomicBool,
     /// Its answer goes on until one of us ends the connection.
     streaming: AtomicBool,
@@ -142,9 +144,16 @@ impl Ticket {
         }
     }
 
+    /// No further request is taken from this connection; the guard lets it send on until it is condemned.
+    pub(super) fn take_no_more(&self) {
+        if !self.nameless {
+            self.peer.deaf.store(true, Relaxed);
+        }
+    }
+
     /// Whether nothing more is taken from this connection.
     pub(super) fn is_condemned(&self) -> bool {
-        self.peer.condemned.load(Relaxed)
+        self.peer.condemned.load(Relaxed) || self.peer.deaf.load(Relaxed)
     }
 
     /// The answer has no end of its own: a further request on this connection ends it.
@@ -237,6 +246,16 @@ mod tests {
             ledger.standing(Some(addr(1))),
             Standing { waiting: true, condemned: true, broken: false }
         );
+        assert!(!ledger.open(Some(addr(2))).is_condemned());
+    }
+
+    #[test]
+    fn while_a_refused_body_is_read_no_further_request_is_taken() {
+        let ledger = Ledger::default();
+        let ticket = ledger.open(Some(addr(1)));
+        ticket.take_no_more();
+        assert!(ledger.open(Some(addr(1))).is_condemned());
+        assert!(!ledger.standing(Some(addr(1))).condemned, "the guard cuts it off in mid-body");
         assert!(!ledger.open(Some(addr(2))).is_condemned());
     }
 

@@ -79,6 +79,8 @@ pub(super) fn refuse_unread(request: Request, reply: &Reply, mut ticket: Ticket,
     let peer = request.remote_addr().copied();
     let upgraded = Head::new(&request).upgrades();
     shared.handler.replied(reply.status());
+    // Before anything of the body is read: at its end tiny_http goes on with what follows on the connection.
+    ticket.take_no_more();
     let mut stream = ManuallyDrop::new(answer_keeping_reader(request, reply, &ticket));
     ticket.we_wait();
     if announced > shared.park_above_bytes {

@@ -8,7 +8,7 @@ use socket2::SockRef;
 
 use crate::catalogue::{self, Answers, Case, Ending};
 use crate::child::Process;
-use crate::door::{eventually, finish, read_to_end};
+use crate::door::{GOOD_BODY, eventually, finish, post, read_answer, read_to_end};
 
 /// Short, so that what nobody answers ends soon.
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -59,11 +59,9 @@ fn the_catalogue() {
     let mut kept = 1;
     let mut wrong = Vec::new();
     for case in &cases {
-        // Rarely, on a busy machine, a connection is ended without an answer; a second one is not.
-        wrong.extend(run(case, &process).and_then(|_| run(case, &process)));
+        wrong.extend(run(case, &process));
         assert!(process.is_alive(), "{} ended the process", case.name);
-        let answer = process.post().or_else(|| process.post());
-        assert_eq!(answer.map(|answer| answer.status), Some(200), "after {}", case.name);
+        assert_eq!(process.post().map(|answer| answer.status), Some(200), "after {}", case.name);
         kept += 1 + case.keeps;
         let kept_now = process.kept();
         if kept_now != kept {
@@ -82,5 +80,51 @@ fn the_catalogue() {
     println!("{} cases, {sticking} stick, peak {} KiB", cases.len(), process.peak_kib());
     assert!(process.peak_kib() < PEAK_MAX_KIB, "peak {} KiB", process.peak_kib());
     assert_eq!(process.command("failure"), "none");
+    process.close();
+}
+
+#[test]
+fn a_request_behind_one_that_is_refused_is_never_taken() {
+    // It was, now and then: tiny_http goes on as soon as the refused body has been read to its end.
+    const ROUNDS: usize = 300;
+    let mut process = Process::start(DEADLINE, CONNECTIONS);
+    let all = catalogue::all();
+    let hidden: Vec<_> =
+        all.iter().filter(|case| case.name.starts_with("request ") && !case.sticks).collect();
+    assert!(hidden.len() > 4, "only {} cases", hidden.len());
+    for _ in 0..ROUNDS {
+        for case in hidden.iter().filter(|case| matches!(case.answer, Answers::Status(_))) {
+            assert_eq!(run(case, &process), None);
+        }
+    }
+    assert_eq!(process.kept(), 0);
+    process.close();
+}
+
+#[test]
+fn the_address_of_a_stuck_connection_serves_its_next_one() {
+    let mut process = Process::start(DEADLINE, CONNECTIONS);
+    let mut stuck = process.connect();
+    let address = stuck.local_addr().unwrap();
+    stuck.write_all(b"POST /webhook/call-result HTTP/1.1\r\nContent-Length: 30000000000\r\n\r\n").unwrap();
+    read_to_end(&mut stuck);
+    drop(stuck);
+    eventually("it is counted", || process.command("stuck") == "1");
+    // Once the guard has seen that nobody is there any more, the address is like any other.
+    eventually("its address is served", || {
+        // As long as it is used the guard takes it for what it was; nothing tells when it has forgotten.
+        std::thread::sleep(2 * DEADLINE);
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        if socket.bind(&address.into()).is_err() || socket.connect(&process.addr.into()).is_err() {
+            return false;
+        }
+        let mut stream = std::net::TcpStream::from(socket);
+        // What is not answered is reset, so that the address can be taken again at once.
+        SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        let good = post(GOOD_BODY, "");
+        stream.write_all(&good).is_ok() && read_answer(&mut stream).is_some_and(|answer| answer.status == 200)
+    });
     process.close();
 }

@@ -37,6 +37,8 @@ pub(super) struct Table {
 struct Connection {
     seen: Seen,
     first_seen: Instant,
+    /// Whether it still had a peer at the last look.
+    connected: bool,
     last_look: u64,
     /// Bytes received at the first look at which the last answer was sent.
     answered_at_bytes: u64,
@@ -102,9 +104,10 @@ impl Table {
         self.connections.contains_key(&cookie)
     }
 
-    /// The peers that have a connection.
+    /// The peers that have a connection. One whose connection is over has none, even if its descriptor stays: the
+    /// address is free for another connection.
     pub(super) fn peers(&self) -> impl Iterator<Item = SocketAddr> {
-        self.connections.values().filter_map(|c| c.seen.peer)
+        self.connections.values().filter(|c| c.connected).filter_map(|c| c.seen.peer)
     }
 
     /// Whether the connection of that peer was cut off or is gone.
@@ -126,11 +129,13 @@ impl Table {
             let known = self.connections.get(&seen.cookie);
             plan.lively |= known.is_none();
             // A connection that was reset has no peer any more.
+            let connected = seen.peer.is_some();
             seen.peer = seen.peer.or(known.and_then(|c| c.seen.peer));
             let standing = standing(seen.peer);
             let connection =
                 self.connections.entry(seen.cookie).or_insert_with(|| Connection::new(seen, now));
             connection.take_in(seen, standing, now);
+            connection.connected = connected;
             connection.last_look = self.looks;
             connection.judge(&self.limits, self.request_max_bytes, standing, now, &mut plan);
         }
@@ -177,6 +182,7 @@ impl Connection {
         Self {
             seen: Seen { tcp: seen.tcp.map(|_| Tcp::default()), ..seen },
             first_seen: now,
+            connected: false,
             last_look: 0,
             answered_at_bytes: 0,
             in_progress_since: None,

@@ -260,3 +260,15 @@ fn one_missed_look_is_no_new_connection() {
     });
     assert!(about(took, LIMITS.read_timeout));
 }
+
+#[test]
+fn an_address_is_free_again_when_its_connection_is_over() {
+    let mut world = World::one();
+    world.receive(100);
+    world.look();
+    assert_eq!(world.table.peers().count(), 1);
+    // Its thread is stuck: the descriptor stays, the client is gone.
+    world.connections[0].peer = None;
+    world.look();
+    assert_eq!((world.table.len(), world.table.peers().count()), (1, 0));
+}
