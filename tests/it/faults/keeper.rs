@@ -236,6 +236,31 @@ fn a_damaged_index_does_not_keep_an_event_from_being_settled() {
     assert_eq!(store.count().unwrap(), (0, 50));
 }
 
+#[test]
+fn a_part_of_the_backlog_that_is_all_damaged_is_not_its_end() {
+    let dir = TempDir::new();
+    let alone = Alone::start(&config(&dir));
+    let bad = ["one", "two"].map(|contact| alone.keep(contact).expect("kept"));
+    let good = alone.keep("two").expect("kept");
+    let other = rusqlite::Connection::open(dir.path().join(FILE_NAME)).unwrap();
+    for event in &bad {
+        other.execute("UPDATE event SET code = '2001' WHERE id = ?1", [event.id.cast_signed()]).unwrap();
+    }
+    alone.orders.send(Order::LoadClass { class: Class::Critical, after_place: 0, limit: 1 }).unwrap();
+    match alone.notices.recv_timeout(SOON).expect("an answer") {
+        Notice::Backlog { events, continue_after, .. } => {
+            assert_eq!((events, continue_after), (vec![good.clone()], Some(good.place)));
+        }
+        _ => panic!("another notice"),
+    }
+    alone.orders.send(Order::LoadLane { contact_id: "two".into(), limit: 1 }).unwrap();
+    match alone.notices.recv_timeout(SOON).expect("an answer") {
+        Notice::Lane { events, .. } => assert_eq!(events, vec![good]),
+        _ => panic!("another notice"),
+    }
+    alone.stop().unwrap();
+}
+
 /// Another program's lock on the database, until it is dropped.
 fn lock(dir: &TempDir) -> rusqlite::Connection {
     let other = rusqlite::Connection::open(dir.path().join(FILE_NAME)).unwrap();
