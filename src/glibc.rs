@@ -10,8 +10,9 @@ const MMAP_THRESHOLD: c_int = -3;
 const TRIM_THRESHOLD: c_int = -1;
 
 /// Threads that allocate at the same time without waiting for each other. glibc's own choice is eight times the
-/// cores, each with what was ever freed in it.
-const ARENAS: c_int = 2;
+/// cores. With 2 the keeper waits for the webhook's threads: 25,600 durable acknowledgements a second at 50 us of CPU
+/// each; with 16 it is 36,500 at 37 us, in the same memory, since the large blocks are mapped one by one.
+const ARENAS: c_int = 16;
 /// What glibc begins with. Setting it keeps it from growing to 32 MiB with the first large block that is freed.
 const LARGE_BYTES: c_int = 128 * 1024;
 
