@@ -66,7 +66,7 @@
 //! | assembly | [`engine`], [`daemon`], [`sandbox`] | builds channels, starts, joins |
 //! | rooms | [`intake`], [`keeper`], [`dispatch`], [`worker`], [`subscribers`], [`admin`] | one loop each, own their state |
 //! | messages | [`flow`], [`settle`] | what rooms say to each other |
-//! | doors | [`http`], [`listener`], [`store`] and what is read from it ([`audit`]), [`cxone`], `outgoing`, [`bus`], ... | one outside thing each |
+//! | doors | [`http`], [`listener`], [`store`] and what is read from it ([`audit`]), [`cxone`], `outgoing`, `program`, [`bus`], ... | one outside thing each |
 //! | facts | [`event`], [`disposition`], [`verdict`], [`backoff`], [`config`], [`error`], ... | no threads, no network |
 //!
 //! # Embedding
@@ -99,6 +99,8 @@ pub mod logging;
 pub mod metrics;
 pub mod notify;
 mod outgoing;
+#[expect(unsafe_code, reason = "what the kernel is told about memory nothing safe wraps")]
+mod program;
 pub mod rooms;
 pub mod sandbox;
 pub mod settle;

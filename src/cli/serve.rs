@@ -1,6 +1,8 @@
 //! `dispod serve`: the daemon, until a signal.
 
-use crossbeam_channel::{Receiver, bounded, select};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, after, bounded, select};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -8,7 +10,10 @@ use super::ConfigFile;
 use crate::config::Config;
 use crate::daemon::Daemon;
 use crate::error::Error;
-use crate::{logging, notify};
+use crate::{logging, notify, program};
+
+/// After the daemon is ready: what the start began beside it (the first token, the backlog) is over by then.
+const START_LASTS: Duration = Duration::from_secs(1);
 
 /// `dispod serve`
 #[derive(clap::Args)]
@@ -52,8 +57,10 @@ fn wait(daemon: &Daemon, signals: &Receiver<i32>, args: &Args) -> Result<(), Err
     // systemd's watchdog is fed only while a probe comes through from end to end.
     let watchdog = notify::watchdog_every();
     let beat = watchdog.map_or_else(crossbeam_channel::never, crossbeam_channel::tick);
+    let started = after(START_LASTS);
     loop {
         select! {
+            recv(started) -> _ => program::forget_start(),
             recv(beat) -> _ => {
                 if daemon.is_alive(watchdog.unwrap_or_default()) {
                     notify::alive();

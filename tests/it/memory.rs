@@ -41,9 +41,24 @@ fn resident_max_kib(backlog: usize) -> u64 {
     let called = calls(&daemon);
     assert!(wait_until(SOON, || calls(&daemon) >= called + 4));
     assert!(wait_until(SOON, || count(&daemon, "pending") == backlog as u64 + 1));
+    kib(&daemon, "VmHWM:")
+}
+
+/// A figure of the daemon's memory, in KiB (proc(5)).
+fn kib(daemon: &Daemon, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn what_only_the_start_needed_does_not_stay_resident() {
+    let sandbox = sandbox(|_| {});
+    let daemon = Daemon::start(&config_for(&sandbox));
+    let peak_kib = || kib(&daemon, "VmHWM:");
+    assert!(wait_until(SOON, || kib(&daemon, "VmRSS:") < peak_kib() * 3 / 4), "{} KiB", peak_kib());
+    assert_eq!(daemon.post(&event(0).json()).0, 200);
+    assert!(wait_until(SOON, || count(&daemon, "delivered") == 1));
 }
 
 #[test]

@@ -14,7 +14,7 @@ const FLOORS: [&[&str]; 5] = [
     &["backoff", "clock", "error", "event", "disposition", "keep", "storm", "verdict", "config", "signature"],
     &[
         "health", "metrics", "logging", "glibc", "notify", "rooms", "bus", "listener", "http", "outgoing",
-        "cxone", "store", "audit",
+        "program", "cxone", "store", "audit",
     ],
     &["flow", "settle"],
     ROOMS,
