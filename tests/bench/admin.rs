@@ -6,12 +6,23 @@ use dispod::store::{Kept, Settled, State, Step, StepKind, Store, StoredEvent, Sy
 
 use crate::daemon::{Daemon, Dir, Setup, ask};
 use crate::measures::Measures;
-use crate::store;
+use crate::{commands, store};
 
 const DEAD: u64 = 10_000;
 const DELIVERED: u64 = 100_000;
 const BATCH: u64 = 2000;
 const TIMES: usize = 21;
+/// What is run beside the daemon, by the name of its figure.
+const COMMANDS: [(&str, &[&str]); 8] = [
+    ("status_ms", &["status"]),
+    ("dead_list_ms", &["dead", "list"]),
+    ("dead_json_ms", &["dead", "list", "--json"]),
+    ("audit_table_ms", &["audit"]),
+    ("audit_jsonl_ms", &["audit", "--format", "jsonl"]),
+    ("audit_csv_ms", &["audit", "--format", "csv"]),
+    ("audit_unmapped_ms", &["audit", "--unmapped"]),
+    ("check_history_ms", &["check", "--against-history"]),
+];
 
 pub fn answers(measures: &mut Measures) {
     let dir = Dir::new();
@@ -23,6 +34,11 @@ pub fn answers(measures: &mut Measures) {
     let contact = format!("{:016}", DEAD + DELIVERED / 2);
     measures.add("admin_audit_ms", median_ms(&daemon, &format!("/api/audit?contact={contact}")));
     measures.add("admin_metrics_ms", median_ms(&daemon, "/metrics"));
+    for (name, arguments) in COMMANDS {
+        commands::measure(measures, &daemon, &dir, name, arguments);
+    }
+    commands::measure(measures, &daemon, &dir, "audit_contact_ms", &["audit", "--contact", &contact]);
+    commands::measure(measures, &daemon, &dir, "dead_drop_ms", &["dead", "drop", "--all"]);
 }
 
 fn median_ms(daemon: &Daemon, target: &str) -> f64 {

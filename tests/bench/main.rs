@@ -16,6 +16,7 @@
 mod acks;
 mod admin;
 mod api;
+mod commands;
 mod daemon;
 mod deliveries;
 mod limits;
@@ -25,6 +26,7 @@ mod memory;
 mod overload;
 mod plain;
 mod process;
+mod slow;
 mod start;
 mod store;
 mod table;
@@ -51,7 +53,7 @@ struct Scenario {
     run: fn(&mut Measures),
 }
 
-const SCENARIOS: [Scenario; 13] = [
+const SCENARIOS: [Scenario; 14] = [
     Scenario { name: "acks-keep-alive", rounds_max: 5, run: acks::keep_alive },
     Scenario { name: "acks-connections", rounds_max: 5, run: acks::connections },
     Scenario { name: "store", rounds_max: 5, run: store::commits },
@@ -64,6 +66,7 @@ const SCENARIOS: [Scenario; 13] = [
     Scenario { name: "limits", rounds_max: 1, run: limits::many_workers },
     Scenario { name: "overload", rounds_max: 3, run: overload::twice },
     Scenario { name: "overload-refused", rounds_max: 2, run: overload::twice_refused },
+    Scenario { name: "slow", rounds_max: 2, run: slow::clients },
     Scenario { name: "admin", rounds_max: 1, run: admin::answers },
 ];
 

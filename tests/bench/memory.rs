@@ -9,7 +9,7 @@ use crate::api::Api;
 use crate::daemon::{Dir, PROGRAM, Setup};
 use crate::load::Load;
 use crate::measures::Measures;
-use crate::{process, start, store};
+use crate::{commands, process, start, store};
 
 const CONNECTIONS: usize = 64;
 const BUSY_PER_S: f64 = 2000.0;
@@ -63,6 +63,7 @@ pub fn backlog(measures: &mut Measures) {
     let resident = process::resident(daemon.pid());
     measures.add("million_mb", resident.peak);
     measures.add("million_anonymous_mb", resident.anonymous);
+    commands::measure(measures, &daemon, dir, "million_status_ms", &["status"]);
 }
 
 fn million_pending() -> Dir {
