@@ -27,7 +27,7 @@ const WAL_LIMIT_BYTES: RangeInclusive<u64> = 1024 * 1024..=16 * 1024 * 1024;
 const WAL_FRACTION: u64 = 16;
 
 /// Page cache per connection, in KiB.
-const CACHE_KIB: i64 = 2048;
+const CACHE_KIB: i64 = 1536;
 
 /// How long to wait for another program's lock on the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
