@@ -11,7 +11,7 @@ const TRIM_THRESHOLD: c_int = -1;
 
 /// Threads that allocate at the same time without waiting for each other. glibc's own choice is eight times the
 /// cores. With 2 the keeper waits for the webhook's threads: 25,600 durable acknowledgements a second at 50 us of CPU
-/// each; with 16 it is 36,500 at 37 us, in the same memory, since the large blocks are mapped one by one.
+/// each; with 16 it is 36,500 at 37 us, in the same memory.
 const ARENAS: c_int = 16;
 /// What glibc begins with. Setting it keeps it from growing to 32 MiB with the first large block that is freed.
 const LARGE_BYTES: c_int = 128 * 1024;
@@ -21,8 +21,8 @@ unsafe extern "C" {
     safe fn mallopt(parameter: c_int, value: c_int) -> c_int;
 }
 
-/// Has glibc's allocator know that there are many threads and little memory: few arenas, and what is free at their
-/// ends given back. To be called before there is a second thread. What it does not know it leaves as it is.
+/// Has glibc's allocator know that there are many threads and little memory: a bound on arenas, and what is free
+/// at their ends given back. To be called before there is a second thread. What it does not know it leaves as it is.
 pub(crate) fn give_memory_back() {
     for (parameter, value) in
         [(ARENA_MAX, ARENAS), (MMAP_THRESHOLD, LARGE_BYTES), (TRIM_THRESHOLD, LARGE_BYTES)]

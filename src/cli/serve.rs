@@ -12,7 +12,7 @@ use crate::daemon::Daemon;
 use crate::error::Error;
 use crate::{logging, notify, program};
 
-/// After the daemon is ready: what the start began beside it (the first token, the backlog) is over by then.
+/// From when the daemon is ready. What is still going on then gets its pages back as it goes.
 const START_LASTS: Duration = Duration::from_secs(1);
 
 /// `dispod serve`

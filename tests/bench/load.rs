@@ -302,7 +302,8 @@ impl Run {
     }
 }
 
-fn connect(target: SocketAddr, number: u64) -> TcpStream {
+/// A connection that does not block, from the source address whose turn it is by `number`.
+pub fn connect(target: SocketAddr, number: u64) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     let source = Ipv4Addr::new(127, 0, 0, 2 + (number % SOURCES) as u8);
     socket.bind(&SocketAddr::from((source, 0)).into()).expect("a free port");

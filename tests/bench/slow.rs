@@ -1,16 +1,14 @@
 //! Clients that never finish a request, and what a good one notices of them.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use dispod::listener::raise_descriptor_limit;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
-use socket2::{Domain, Socket, Type};
 
 use crate::daemon::{Daemon, Dir, Setup, WEBHOOK_PATH, ask};
-use crate::load::Load;
+use crate::load::{self, Load};
 use crate::measures::Measures;
 
 /// Slow clients of each kind.
@@ -27,10 +25,13 @@ const DESCRIPTORS: u64 = 150;
 const GREEDY: usize = 200;
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// 2,000 clients that drip a head, 2,000 that drip a body, and one good one among them.
+/// 2,000 clients that drip a head, 2,000 that drip a body, and one good one among them. Not measured where the daemon
+/// may not have two descriptors for each.
 pub fn clients(measures: &mut Measures) {
     let limit = raise_descriptor_limit();
-    assert!(limit > 4 * OF_EACH as u64, "the hard limit of {limit} open files is too low");
+    if limit <= 4 * OF_EACH as u64 {
+        return eprintln!("the hard limit of {limit} open files is too low for slow clients: not measured");
+    }
     let dir = Dir::new();
     let daemon = Setup::new(&dir)
         .set("DISPOD_WEBHOOK_MAX_CONNECTIONS", "8192")
@@ -41,28 +42,29 @@ pub fn clients(measures: &mut Measures) {
     let body = format!("POST {WEBHOOK_PATH} HTTP/1.1\r\nHost: bench\r\nContent-Length: 60000\r\n\r\n{{");
     let mut slow: Vec<Slow> = [head, body]
         .iter()
-        .flat_map(|start| (0..OF_EACH).map(|number| Slow::new(daemon.webhook, number, start.as_bytes())))
+        .flat_map(|start| {
+            (0..OF_EACH as u64)
+                .map(|number| Slow::new(load::connect(daemon.webhook, number), start.as_bytes()))
+        })
         .collect();
-    let over = AtomicBool::new(false);
+    let deadline = Instant::now() + WATCH + READ_TIMEOUT;
     let p99_ms = std::thread::scope(|scope| {
         scope.spawn(|| {
-            while !over.load(Relaxed) && slow.iter().any(|client| client.lasted.is_none()) {
+            while Instant::now() < deadline && slow.iter().any(|client| client.lasted.is_none()) {
                 slow.iter_mut().for_each(Slow::drip);
                 std::thread::sleep(DRIP_EVERY);
             }
         });
-        let p99_ms = good_p99_ms(&daemon, WATCH);
-        std::thread::sleep(READ_TIMEOUT);
-        over.store(true, Relaxed);
-        p99_ms
+        good_p99_ms(&daemon, WATCH)
     });
     measures.add("slow_p99_ms", p99_ms);
     let lasted = slow.iter().filter_map(|client| client.lasted).max().unwrap_or_default();
     measures.add("slow_left", slow.iter().filter(|client| client.lasted.is_none()).count() as f64);
     measures.add("slow_lasted_ms", lasted.as_secs_f64() * 1e3);
+    let began = Instant::now();
     let answers = Load::closed(daemon.webhook, AT_ONCE, PATIENCE).events(AT_ONCE as u64).run();
     assert_eq!(answers.kept, AT_ONCE as u64, "not all were served");
-    measures.add("at_once_ms", answers.took.as_secs_f64() * 1e3);
+    measures.add("at_once_ms", began.elapsed().as_secs_f64() * 1e3);
     measures.add("descriptors_back_ms", after_exhaustion_ms(&daemon));
 }
 
@@ -74,14 +76,8 @@ struct Slow {
 }
 
 impl Slow {
-    fn new(target: SocketAddr, number: usize, start: &[u8]) -> Self {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        let source = Ipv4Addr::new(127, 0, 0, 50 + (number % 50) as u8);
-        socket.bind(&SocketAddr::from((source, 0)).into()).expect("a free port");
-        socket.connect(&target.into()).expect("somebody listens");
-        let mut stream = TcpStream::from(socket);
+    fn new(mut stream: TcpStream, start: &[u8]) -> Self {
         stream.write_all(start).expect("room for it");
-        stream.set_nonblocking(true).expect("a socket option");
         Self { stream, began: Instant::now(), lasted: None }
     }
 

@@ -82,9 +82,7 @@ impl Process {
 
     /// The most memory it ever had resident.
     pub fn peak_kib(&self) -> usize {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        memory_kib(self.child.id(), "VmHWM")
     }
 
     /// How often its threads were put to sleep so far, those that take its commands excepted.
@@ -169,4 +167,11 @@ fn serve() {
     }
     door.close();
     println!("@ closed");
+}
+
+/// A figure of a process's memory, in KiB (proc(5)).
+pub fn memory_kib(pid: u32, name: &str) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(&format!("{name}:"))).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }

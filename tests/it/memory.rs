@@ -1,9 +1,9 @@
 //! Memory: a backlog costs disk. With hundreds of thousands of pending events the daemon needs no more than with a
 //! thousand, and takes call results at once.
 
-use std::fs;
 use std::time::Instant;
 
+use crate::child::memory_kib;
 use crate::support::daemon::{Daemon, config_for};
 use crate::support::scene::{Event, calls, count, sandbox};
 use crate::support::{SOON, shelf, wait_until};
@@ -11,9 +11,9 @@ use crate::support::{SOON, shelf, wait_until};
 const FEW: usize = 1_000;
 const MANY: usize = 200_000;
 /// What the issue allows for a million pending events.
-const RESIDENT_MAX_KIB: u64 = 32 * 1024;
+const RESIDENT_MAX_KIB: usize = 32 * 1024;
 /// What the number of them may matter.
-const DIFFERENCE_MAX_KIB: u64 = 8 * 1024;
+const DIFFERENCE_MAX_KIB: usize = 8 * 1024;
 /// Each of these many contacts has its share of the backlog, so that there are more lanes than the window holds.
 const CONTACTS: usize = 50_000;
 
@@ -23,7 +23,7 @@ fn event(number: usize) -> Event {
 }
 
 /// The most resident memory that a daemon with so many pending events and no API has needed, in KiB.
-fn resident_max_kib(backlog: usize) -> u64 {
+fn resident_max_kib(backlog: usize) -> usize {
     let mut sandbox = sandbox(|_| {});
     sandbox.suspend();
     let mut daemon = Daemon::start(&config_for(&sandbox));
@@ -41,22 +41,20 @@ fn resident_max_kib(backlog: usize) -> u64 {
     let called = calls(&daemon);
     assert!(wait_until(SOON, || calls(&daemon) >= called + 4));
     assert!(wait_until(SOON, || count(&daemon, "pending") == backlog as u64 + 1));
-    kib(&daemon, "VmHWM:")
-}
-
-/// A figure of the daemon's memory, in KiB (proc(5)).
-fn kib(daemon: &Daemon, name: &str) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
+    memory_kib(daemon.pid(), "VmHWM")
 }
 
 #[test]
 fn what_only_the_start_needed_does_not_stay_resident() {
     let sandbox = sandbox(|_| {});
     let daemon = Daemon::start(&config_for(&sandbox));
-    let peak_kib = || kib(&daemon, "VmHWM:");
-    assert!(wait_until(SOON, || kib(&daemon, "VmRSS:") < peak_kib() * 3 / 4), "{} KiB", peak_kib());
+    let kib = |name| memory_kib(daemon.pid(), name);
+    assert!(
+        wait_until(SOON, || kib("VmRSS") < kib("VmHWM") * 3 / 4),
+        "{} KiB of {}",
+        kib("VmRSS"),
+        kib("VmHWM")
+    );
     assert_eq!(daemon.post(&event(0).json()).0, 200);
     assert!(wait_until(SOON, || count(&daemon, "delivered") == 1));
 }

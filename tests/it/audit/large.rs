@@ -14,6 +14,7 @@ use dispod::store::{Batch, Kept, NewEvent, Settled, State, Step, StepKind, Store
 use rusqlite::Connection;
 
 use super::*;
+use crate::child::memory_kib;
 use crate::support::daemon::TempDir;
 
 const EVENTS: usize = 30_000;
@@ -56,13 +57,6 @@ fn step(event: u64, at_ms: i64, kind: StepKind) -> Step {
     Step { event, at_ms, kind, attempt: None, status: None, latency_ms: None, note: None }
 }
 
-/// The most memory a process ever had resident.
-fn peak_kib(child: &Child) -> usize {
-    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
 fn start(dir: &Path, arguments: &[&str]) -> Child {
     dispod(dir, arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
@@ -83,7 +77,7 @@ fn memory_does_not_grow_with_the_store_and_a_reader_may_leave() {
             told += usize::from(line.unwrap().contains("delivered"));
             // Far enough from the end for the process to be there still: the pipe and its buffer hold less.
             if told == EVENTS - 2_000 {
-                last_kib = peak_kib(&child);
+                last_kib = memory_kib(child.id(), "VmHWM");
             }
         }
         assert!(child.wait().unwrap().success());

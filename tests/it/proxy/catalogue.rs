@@ -1,10 +1,10 @@
 //! The catalogue of bad requests, through nginx: none of it reaches the daemon as an event, or stays with it.
 
-use std::fs;
 use std::sync::Mutex;
 
 use super::{Site, tls};
 use crate::catalogue::{self, Case, Ending};
+use crate::child::memory_kib;
 use crate::support::{SOON, wait_until};
 
 /// Clients at once: a case that nginx waits for takes its whole timeout.
@@ -40,12 +40,6 @@ fn answers(site: &Site, case: &Case) -> usize {
     0
 }
 
-fn peak_kib(site: &Site) -> usize {
-    let status = fs::read_to_string(format!("/proc/{}/status", site.daemon.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
 #[test]
 fn nothing_of_it_is_an_event_and_nothing_stays() {
     let Some(site) = Site::start(&[("DISPOD_WEBHOOK_IDLE_TIMEOUT", "1s")]) else { return };
@@ -65,7 +59,8 @@ fn nothing_of_it_is_an_event_and_nothing_stays() {
     assert_eq!(site.post("after").status, 200);
     let back = || site.footprint().0 <= before.0 + 2 && site.footprint().1 <= before.1 + 2;
     assert!(wait_until(SOON, back), "{:?}, {before:?} before", site.footprint());
-    assert!(peak_kib(&site) < PEAK_MAX_KIB, "{} KiB", peak_kib(&site));
+    let peak_kib = memory_kib(site.daemon.pid(), "VmHWM");
+    assert!(peak_kib < PEAK_MAX_KIB, "{peak_kib} KiB");
     let metrics = site.daemon.admin("GET", "/metrics").text();
     assert!(metrics.contains("\ndispod_webhook_connections_parked 0\n"), "{metrics}");
 }
