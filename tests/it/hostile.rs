@@ -2,9 +2,10 @@
 //! serves the next good request.
 
 use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::catalogue::{self, Answers, Case, Ending};
 use crate::child::Process;
@@ -104,7 +105,9 @@ fn a_request_behind_one_that_is_refused_is_never_taken() {
 #[test]
 fn the_address_of_a_stuck_connection_serves_its_next_one() {
     let mut process = Process::start(DEADLINE, CONNECTIONS);
-    let mut stuck = process.connect();
+    // A loopback address no other test uses: whatever they connect with the same port keeps it for a minute.
+    let free = SocketAddr::from(([127, 0, 0, 77], 0));
+    let mut stuck = connect_from(free, process.addr).unwrap();
     let address = stuck.local_addr().unwrap();
     stuck.write_all(b"POST /webhook/call-result HTTP/1.1\r\nContent-Length: 30000000000\r\n\r\n").unwrap();
     read_to_end(&mut stuck);
@@ -114,12 +117,7 @@ fn the_address_of_a_stuck_connection_serves_its_next_one() {
     eventually("its address is served", || {
         // As long as it is used the guard takes it for what it was; nothing tells when it has forgotten.
         std::thread::sleep(2 * DEADLINE);
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        socket.set_reuse_address(true).unwrap();
-        if socket.bind(&address.into()).is_err() || socket.connect(&process.addr.into()).is_err() {
-            return false;
-        }
-        let mut stream = std::net::TcpStream::from(socket);
+        let mut stream = connect_from(address, process.addr).unwrap();
         // What is not answered is reset, so that the address can be taken again at once.
         SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -127,4 +125,13 @@ fn the_address_of_a_stuck_connection_serves_its_next_one() {
         stream.write_all(&good).is_ok() && read_answer(&mut stream).is_some_and(|answer| answer.status == 200)
     });
     process.close();
+}
+
+/// A connection from a chosen address.
+fn connect_from(address: SocketAddr, server: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.connect(&server.into())?;
+    Ok(socket.into())
 }
