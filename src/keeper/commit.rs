@@ -138,6 +138,7 @@ impl Keeper {
         // Before the first reply, so that who has a 200 finds its event among the pending.
         let count = kept.iter().filter(|kept| matches!(kept, Kept::New(_))).count();
         self.metrics.events_pending.add(count as u64);
+        self.housekeeping.note_kept(count);
         for (submission, kept) in submissions.into_iter().zip(kept) {
             match kept {
                 Kept::New(event) => {

@@ -20,6 +20,10 @@ const SYNC_WITHIN: Duration = Duration::from_secs(1);
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// Events looked at by one step of pruning.
 const PRUNE_STEP: usize = 512;
+/// Idempotency keys looked at by one step.
+const PRUNE_KEYS: usize = 4096;
+/// For each event kept so many keys are looked at: all of them within half a window, however many there are.
+const PRUNE_KEYS_PER_EVENT: usize = 2;
 /// Most steps of pruning to make room for one batch; the next batch goes on.
 const MAKE_ROOM_STEPS_MAX: usize = 8;
 /// So many events looked at without finding one that may be forgotten, and subscribers' backlogs give way.
@@ -47,8 +51,10 @@ pub(super) struct Housekeeping {
     barren_events: usize,
     /// There is no history to give way before this time.
     barren_until: Option<Instant>,
-    /// The slice of the key space to prune next.
-    seen_slice: u8,
+    /// Where pruning of idempotency keys goes on: the last one looked at.
+    keys_pruned_through: Vec<u8>,
+    /// Keys still to be looked at for the events that were kept.
+    keys_owed: usize,
     behind: [bool; Class::ALL.len()],
     /// When each kind of complaint was last made.
     complained: Vec<(&'static str, Instant)>,
@@ -75,7 +81,8 @@ impl Housekeeping {
             pruned_this_round: 0,
             barren_events: 0,
             barren_until: None,
-            seen_slice: 0,
+            keys_pruned_through: Vec::new(),
+            keys_owed: 0,
             behind: [false; Class::ALL.len()],
             complained: Vec::new(),
             reserve,
@@ -95,6 +102,10 @@ impl Housekeeping {
         if self.measure_at.is_none() {
             self.measure_at = Some(Instant::now() + SYNC_WITHIN);
         }
+    }
+
+    pub(super) fn note_kept(&mut self, events: usize) {
+        self.keys_owed += events * PRUNE_KEYS_PER_EVENT;
     }
 
     pub(super) fn behind(&self, class: Class) -> bool {
@@ -238,13 +249,14 @@ impl Housekeeping {
 
     fn prune(&mut self, store: &mut Store, config: &StoreConfig) -> Result<bool, StoreError> {
         let now_ms = clock::now_ms();
-        let seen_before_s = (now_ms - clock::millis(config.dedupe_window)) / 1000;
-        let slice = self.seen_slice;
-        store.transact(Sync::Later, |batch| batch.prune_seen(slice, seen_before_s))?;
-        self.seen_slice = slice.wrapping_add(1);
+        let before_s = (now_ms - clock::millis(config.dedupe_window)) / 1000;
+        let after = std::mem::take(&mut self.keys_pruned_through);
+        let last = store.transact(Sync::Later, |batch| batch.prune_seen(&after, before_s, PRUNE_KEYS))?;
+        self.keys_pruned_through = last.unwrap_or_default();
+        self.keys_owed = self.keys_owed.saturating_sub(PRUNE_KEYS);
         self.prune_history(store, now_ms - clock::millis(config.audit_retention))?;
         self.note_commit(Sync::Later);
-        Ok(self.pruned_through != 0)
+        Ok(self.pruned_through != 0 || self.keys_owed > 0)
     }
 
     /// One step of forgetting; gives how many events went.

@@ -46,7 +46,7 @@ const MIGRATIONS: [&str; VERSION as usize] = ["
     CREATE INDEX event_lane ON event(contact, place) WHERE state = 0;
     CREATE INDEX event_dead ON event(id) WHERE state = 2;
 
-    -- Idempotency keys; the keys are hashes, so any range of them is a fair sample and can be pruned by itself.
+    -- Idempotency keys, by the second the event bears (see DedupeKey), so that what comes together lies together.
     CREATE TABLE seen(key BLOB PRIMARY KEY, event INTEGER NOT NULL, kept_s INTEGER NOT NULL) WITHOUT ROWID;
 
     -- Append-only: what happened to an event beyond its row's own story (received, mapped, settled).

@@ -319,20 +319,19 @@ impl Batch<'_> {
         Ok(Pruned { events, looked_through: Some(last.cast_unsigned()) })
     }
 
-    /// Forgets idempotency keys kept before `before_s` in one 256th of the key space.
+    /// Looks at up to `limit` idempotency keys behind `after` and forgets those kept before `before_s`. Gives the last
+    /// one looked at; `None`: there are no more.
     ///
     /// # Errors
     /// [`StoreError`]
-    pub fn prune_seen(&mut self, slice: u8, before_s: i64) -> Outcome<()> {
-        let from = [slice];
-        match slice.checked_add(1) {
-            Some(end) => self
-                .prepare("DELETE FROM seen WHERE key >= ?1 AND key < ?2 AND kept_s < ?3")?
-                .execute(params![from, [end], before_s])?,
-            None => self
-                .prepare("DELETE FROM seen WHERE key >= ?1 AND kept_s < ?2")?
-                .execute(params![from, before_s])?,
-        };
-        Ok(())
+    pub fn prune_seen(&mut self, after: &[u8], before_s: i64, limit: usize) -> Outcome<Option<Vec<u8>>> {
+        let last: Option<Vec<u8>> = self
+            .prepare("SELECT max(key) FROM (SELECT key FROM seen WHERE key > ?1 ORDER BY key LIMIT ?2)")?
+            .query_row(params![after, limit.cast_signed() as i64], |row| row.get(0))?;
+        if let Some(last) = &last {
+            self.prepare("DELETE FROM seen WHERE key > ?1 AND key <= ?2 AND kept_s < ?3")?
+                .execute(params![after, last, before_s])?;
+        }
+        Ok(last)
     }
 }

@@ -126,11 +126,12 @@ impl Load {
     }
 }
 
-/// The body of one event; every number is another contact.
+/// The body of one event, of now, to the second; every number is another contact.
 pub fn event(number: u64) -> String {
     let code = CODES[(number % 4) as usize];
+    let time = dispod::clock::rfc3339(dispod::clock::now_ms());
     format!(
-        r#"{{"contactId":"{number:016}","dispositionCode":"{code}","callResult":"ANSWERED","timestamp":"2024-05-20T10:00:00Z"}}"#
+        r#"{{"contactId":"{number:016}","dispositionCode":"{code}","callResult":"ANSWERED","timestamp":"{time}"}}"#
     )
 }
 

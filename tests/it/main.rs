@@ -16,6 +16,7 @@ mod fuzz;
 mod guard;
 mod heart;
 mod hostile;
+mod keys;
 mod listeners;
 mod manual;
 mod memory;
