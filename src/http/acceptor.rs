@@ -86,20 +86,35 @@ fn take_requests(server: &tiny_http::Server, retired: &AtomicBool, shared: &Arc<
     }
 }
 
-/// Decides about one request.
+/// Decides about one request, or has it wait until the guard has seen which connection it is of.
 fn visit(request: ManuallyDrop<Request>, body: &mut Vec<u8>, shared: &Arc<Shared>) {
     if shared.guard_rests.swap(false, Relaxed) {
         shared.wake_guard();
     }
+    let ticket = shared.ledger.open(request.remote_addr().copied());
+    if !ticket.is_condemned() && !shared.limbo.holds(request.remote_addr()) {
+        return decide(request, ticket, body, shared);
+    }
+    drop(ticket);
+    let too_many = shared.limbo.hold(request);
+    shared.wake_guard();
+    if let Some(request) = too_many {
+        decide_at_last(request, body, shared);
+    }
+}
+
+/// Decides about a request that has waited.
+pub(super) fn decide_at_last(request: ManuallyDrop<Request>, body: &mut Vec<u8>, shared: &Arc<Shared>) {
+    let ticket = shared.ledger.open(request.remote_addr().copied());
+    decide(request, ticket, body, shared);
+}
+
+fn decide(request: ManuallyDrop<Request>, mut ticket: Ticket, body: &mut Vec<u8>, shared: &Arc<Shared>) {
     let head = Head::new(&request);
     let unread = head.body_is_unread();
     let verdict = judge(head, shared);
     let must_park = request.body_length().is_some_and(|length| length > shared.park_above_bytes);
-    let mut ticket = shared.ledger.open(request.remote_addr().copied());
     let condemned = ticket.is_condemned();
-    if condemned {
-        shared.wake_guard();
-    }
     if must_park {
         let reply = verdict.err().unwrap_or(Reply::new(413, "Payload too large"));
         let shared = Arc::clone(shared);

@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ const PIPELINE_MAX: usize = 1024;
 const WAITING_MAX: usize = 8 * 1024;
 /// What each connection may have unanswered when there are [`WAITING_MAX`] in all.
 const PIPELINE_FAIR: usize = 8;
-/// A condemned peer the guard has not seen for this long is gone.
+/// A condemned peer the guard has never seen is gone after this long.
 const FORGET_AFTER: Duration = Duration::from_secs(1);
 
 /// The book of unanswered requests.
@@ -39,6 +39,8 @@ pub(super) struct Peer {
     /// Its answer goes on until one of us ends the connection.
     streaming: AtomicBool,
     condemned_at: Mutex<Option<Instant>>,
+    /// Which connection that is, once the guard has seen it: the address may be given to another. 0: not yet.
+    cookie: AtomicU64,
 }
 
 /// What the ledger knows of a connection.
@@ -91,11 +93,24 @@ impl Ledger {
         }
     }
 
+    /// The same of the connection the guard sees at that address. What is known of the last one there is forgotten
+    /// when this is another, also what may yet be learnt: who holds a ticket of it may condemn that one only.
+    pub(super) fn standing_of(&self, addr: Option<SocketAddr>, cookie: u64) -> Standing {
+        if let Some(addr) = addr {
+            let mut peers = self.peers();
+            if peers.get(&addr).is_some_and(|peer| !peer.is_of(cookie)) {
+                peers.remove(&addr);
+            }
+        }
+        self.standing(addr)
+    }
+
     /// Forgets peers that have no open request and, as far as the guard has seen, no connection any more.
     pub(super) fn forget_all_but(&self, live: &HashSet<SocketAddr>, now: Instant) {
         self.peers().retain(|addr, peer| {
             let condemned_at = *peer.condemned_at();
-            let settled = condemned_at.is_none_or(|at| now.duration_since(at) > FORGET_AFTER);
+            let seen = peer.cookie.load(Relaxed) != 0;
+            let settled = seen || condemned_at.is_none_or(|at| now.duration_since(at) > FORGET_AFTER);
             // Who holds a ticket may yet condemn the connection: a request behind it must find that out.
             live.contains(addr) || Arc::strong_count(peer) > 1 || !settled
         });
@@ -113,6 +128,16 @@ impl Peer {
             condemned: self.condemned.load(Relaxed),
             broken: self.broken.load(Relaxed),
         }
+    }
+
+    fn is_condemned(&self) -> bool {
+        self.condemned.load(Relaxed) || self.deaf.load(Relaxed)
+    }
+
+    /// Whether it is that connection. The first that is seen is.
+    fn is_of(&self, cookie: u64) -> bool {
+        self.cookie.compare_exchange(0, cookie, Relaxed, Relaxed).is_ok()
+            || self.cookie.load(Relaxed) == cookie
     }
 
     fn condemned_at(&self) -> MutexGuard<'_, Option<Instant>> {
@@ -153,7 +178,7 @@ impl Ticket {
 
     /// Whether nothing more is taken from this connection.
     pub(super) fn is_condemned(&self) -> bool {
-        self.peer.condemned.load(Relaxed) || self.peer.deaf.load(Relaxed)
+        self.peer.is_condemned()
     }
 
     /// The answer has no end of its own: a further request on this connection ends it.
@@ -222,6 +247,39 @@ mod tests {
         ledger.forget_all_but(&HashSet::from([addr(1)]), now + FORGET_AFTER * 2);
         assert!(ledger.open(Some(addr(1))).is_condemned(), "it is still there");
         ledger.forget_all_but(&HashSet::new(), now + FORGET_AFTER * 2);
+        assert!(!ledger.open(Some(addr(1))).is_condemned());
+    }
+
+    #[test]
+    fn another_connection_of_a_condemned_address_is_not_condemned() {
+        let ledger = Ledger::default();
+        let (peer, live) = (Some(addr(1)), HashSet::from([addr(1)]));
+        let ticket = ledger.open(peer);
+        ticket.condemn();
+        assert!(ledger.standing_of(peer, 7).condemned);
+        ledger.forget_all_but(&live, Instant::now());
+        assert!(ledger.standing_of(peer, 7).condemned && ledger.open(peer).is_condemned());
+        assert!(!ledger.standing_of(peer, 8).condemned && !ledger.open(peer).is_condemned());
+        assert!(ticket.is_condemned());
+    }
+
+    #[test]
+    fn a_connection_condemned_when_it_is_over_leaves_the_next_one_of_its_address_alone() {
+        let ledger = Ledger::default();
+        let peer = Some(addr(1));
+        let ticket = ledger.open(peer);
+        ledger.standing_of(peer, 7);
+        ledger.standing_of(peer, 8);
+        ticket.condemn();
+        assert!(!ledger.standing_of(peer, 8).condemned && !ledger.open(peer).is_condemned());
+    }
+
+    #[test]
+    fn a_condemned_connection_that_was_seen_is_forgotten_when_it_is_gone() {
+        let ledger = Ledger::default();
+        ledger.open(Some(addr(1))).condemn();
+        assert!(ledger.standing_of(Some(addr(1)), 7).condemned);
+        ledger.forget_all_but(&HashSet::new(), Instant::now());
         assert!(!ledger.open(Some(addr(1))).is_condemned());
     }
 

@@ -31,6 +31,7 @@ mod head;
 mod jobs;
 mod lane;
 mod ledger;
+mod limbo;
 mod lot;
 mod probe;
 mod reply;
@@ -46,6 +47,7 @@ pub use stream::Stream;
 use jobs::Jobs;
 use lane::Lane;
 use ledger::{Ledger, Ticket};
+use limbo::Limbo;
 use lot::Lot;
 
 /// Connections whose thread cannot be had back, before the process has to be started anew.
@@ -129,6 +131,7 @@ struct Shared {
     ledger: Ledger,
     lane: Lane,
     lot: Lot,
+    limbo: Limbo,
     park_above_bytes: usize,
     refusals: Jobs,
     acks: Jobs,
@@ -167,6 +170,7 @@ impl Server {
             ledger: Ledger::default(),
             lane: Lane::default(),
             lot: Lot::default(),
+            limbo: Limbo::default(),
             park_above_bytes: lot::PARK_ABOVE_BYTES.max(limits.max_body_bytes),
             refusals,
             acks,

@@ -63,7 +63,8 @@ pub fn clients(measures: &mut Measures) {
     measures.add("slow_lasted_ms", lasted.as_secs_f64() * 1e3);
     let began = Instant::now();
     let answers = Load::closed(daemon.webhook, AT_ONCE, PATIENCE).events(AT_ONCE as u64).run();
-    assert_eq!(answers.kept, AT_ONCE as u64, "not all were served");
+    let (refused, failed) = (answers.refused, answers.failed);
+    assert_eq!(answers.kept, AT_ONCE as u64, "not all were served: {refused} refused, {failed} failed");
     measures.add("at_once_ms", began.elapsed().as_secs_f64() * 1e3);
     measures.add("descriptors_back_ms", after_exhaustion_ms(&daemon));
 }

@@ -127,6 +127,27 @@ fn the_address_of_a_stuck_connection_serves_its_next_one() {
     process.close();
 }
 
+#[test]
+fn the_address_of_an_ended_connection_serves_its_next_one_at_once() {
+    const ROUNDS: usize = 20;
+    let process = Process::start(DEADLINE, CONNECTIONS);
+    let free = SocketAddr::from(([127, 0, 0, 78], 0));
+    for _ in 0..ROUNDS {
+        let mut ended = connect_from(free, process.addr).unwrap();
+        let address = ended.local_addr().unwrap();
+        ended.write_all(b"POST /webhook/call-result HTTP/1.1\r\nContent-Length: 2x\r\n\r\n{}").unwrap();
+        read_to_end(&mut ended);
+        drop(ended);
+        for good in [post(GOOD_BODY, ""), post(&format!("{}{GOOD_BODY}", " ".repeat(8192)), "")] {
+            let mut next = connect_from(address, process.addr).unwrap();
+            SockRef::from(&next).set_linger(Some(Duration::ZERO)).unwrap();
+            next.write_all(&good).unwrap();
+            assert_eq!(read_answer(&mut next).map(|answer| answer.status), Some(200));
+        }
+    }
+    process.close();
+}
+
 /// A connection from a chosen address.
 fn connect_from(address: SocketAddr, server: SocketAddr) -> std::io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::Shutdown;
 
-use super::acceptor::Acceptor;
+use super::acceptor::{Acceptor, decide_at_last};
 use super::jobs::spawn;
 use super::{HEAD_MAX_BYTES, STUCK_MAX, Shared};
 use crate::error::Error;
@@ -54,6 +54,7 @@ pub(super) fn start(shared: &Arc<Shared>) -> Result<JoinHandle<()>, Error> {
         acceptor: Acceptor::start(shared)?,
         old: Vec::new(),
         repaired: None,
+        body: Vec::new(),
         shared: Arc::clone(shared),
     };
     spawn("guard", Arc::clone(shared), move || guard.run())
@@ -66,6 +67,8 @@ struct Guard {
     /// Servers whose accept thread is dead, with the connections they may still have.
     old: Vec<(Acceptor, HashSet<u64>)>,
     repaired: Option<Instant>,
+    /// For what waited for a look.
+    body: Vec<u8>,
     shared: Arc<Shared>,
 }
 
@@ -115,6 +118,20 @@ impl Guard {
 
     /// One look at everything, and what follows from it.
     fn look(&mut self) -> Option<Plan> {
+        let shared = Arc::clone(&self.shared);
+        // Before the look, so that it tells of their connections.
+        let in_limbo = shared.limbo.take();
+        let plan = self.look_at_connections();
+        if !in_limbo.is_empty() {
+            for request in in_limbo {
+                decide_at_last(request, &mut self.body, &shared);
+            }
+            shared.limbo.decided();
+        }
+        plan
+    }
+
+    fn look_at_connections(&mut self) -> Option<Plan> {
         let now = Instant::now();
         let listing = match self.sockets.list() {
             Ok(listing) => listing,
@@ -124,7 +141,13 @@ impl Guard {
             }
         };
         let shared = Arc::clone(&self.shared);
-        let mut plan = self.table.look(now, listing.connections, |peer| shared.ledger.standing(peer));
+        let mut plan = self.table.look(now, listing.connections, |seen, connected| {
+            if connected {
+                shared.ledger.standing_of(seen.peer, seen.cookie)
+            } else {
+                shared.ledger.standing(seen.peer)
+            }
+        });
         self.carry_out(&plan);
         self.count_stuck(&plan);
         let live: HashSet<_> = self.table.peers().collect();

@@ -121,7 +121,7 @@ impl Table {
         &mut self,
         now: Instant,
         seen: Vec<Seen>,
-        standing: impl Fn(Option<SocketAddr>) -> Standing,
+        standing: impl Fn(&Seen, bool) -> Standing,
     ) -> Plan {
         self.looks += 1;
         let mut plan = Plan::default();
@@ -131,7 +131,7 @@ impl Table {
             // A connection that was reset has no peer any more.
             let connected = seen.peer.is_some();
             seen.peer = seen.peer.or(known.and_then(|c| c.seen.peer));
-            let standing = standing(seen.peer);
+            let standing = standing(&seen, connected);
             let connection =
                 self.connections.entry(seen.cookie).or_insert_with(|| Connection::new(seen, now));
             connection.take_in(seen, standing, now);

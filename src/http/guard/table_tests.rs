@@ -66,7 +66,7 @@ impl World {
     fn look(&mut self) -> Plan {
         self.now += Duration::from_millis(500);
         let standing = self.standing;
-        self.table.look(self.now, self.connections.clone(), |_| standing)
+        self.table.look(self.now, self.connections.clone(), |_, _| standing)
     }
 
     /// Looks, with something done before each look, until a connection is told to end; gives how long that took.
