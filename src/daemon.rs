@@ -203,6 +203,7 @@ impl Daemon {
             // Better than a 503: who connects now waits for our successor.
             intake.stop_taking();
         }
+        log::info!("stopping");
         engine.wind_down();
         subscribers.wind_down();
         engine.wait_wound_down(deadline);

@@ -37,7 +37,6 @@ pub fn run(args: &Args) -> Result<(), Error> {
     notify::ready("keeping call results");
     let ended = wait(&daemon, &signals, args);
     notify::stopping();
-    log::info!("stopping");
     // Whoever asks twice does not want to wait.
     std::thread::spawn(move || {
         for signal in &signals {
