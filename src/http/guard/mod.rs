@@ -167,11 +167,12 @@ impl Guard {
     }
 
     fn carry_out(&mut self, plan: &Plan) {
-        self.shut(&plan.tell, Shutdown::Read);
-        self.shut(&plan.cut, Shutdown::Both);
+        // Counted first: who sees its connection end finds it counted.
         for _ in 0..plan.shed {
             self.shared.handler.shed();
         }
+        self.shut(&plan.tell, Shutdown::Read);
+        self.shut(&plan.cut, Shutdown::Both);
         if plan.stranded > 0 {
             log::debug!("{} connections wait for a thread", plan.stranded);
         }
