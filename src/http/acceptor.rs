@@ -95,11 +95,12 @@ fn visit(request: ManuallyDrop<Request>, body: &mut Vec<u8>, shared: &Arc<Shared
     if !ticket.is_condemned() && !shared.limbo.holds(request.remote_addr()) {
         return decide(request, ticket, body, shared);
     }
-    drop(ticket);
-    let too_many = shared.limbo.hold(request);
-    shared.wake_guard();
-    if let Some(request) = too_many {
-        decide_at_last(request, body, shared);
+    match shared.limbo.hold(request) {
+        None => shared.wake_guard(),
+        Some(request) => {
+            shared.condemn(&ticket);
+            decide(request, ticket, body, shared);
+        }
     }
 }
 

@@ -2,8 +2,9 @@
 //! for, and so that nothing more is taken from a connection that has to end.
 //!
 //! tiny_http gives no handle on a connection; over TCP the peer's address is one (no two connections to one
-//! listener share it). Over a Unix socket there is none: all its clients share one entry, which is never
-//! condemned. They are local processes let in by the socket's mode.
+//! listener share it at a time; the guard tells the next one there from the last by its cookie). Over a Unix
+//! socket there is none: all its clients share one entry, which is never condemned. They are local processes let
+//! in by the socket's mode.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -96,13 +97,14 @@ impl Ledger {
     /// The same of the connection the guard sees at that address. What is known of the last one there is forgotten
     /// when this is another, also what may yet be learnt: who holds a ticket of it may condemn that one only.
     pub(super) fn standing_of(&self, addr: Option<SocketAddr>, cookie: u64) -> Standing {
-        if let Some(addr) = addr {
-            let mut peers = self.peers();
-            if peers.get(&addr).is_some_and(|peer| !peer.is_of(cookie)) {
-                peers.remove(&addr);
-            }
+        let Some(addr) = addr else { return self.standing(None) };
+        let mut peers = self.peers();
+        match peers.get(&addr) {
+            Some(peer) if peer.is_of(cookie) => return peer.standing(),
+            Some(_) => drop(peers.remove(&addr)),
+            None => {}
         }
-        self.standing(addr)
+        Standing::default()
     }
 
     /// Forgets peers that have no open request and, as far as the guard has seen, no connection any more.

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tiny_http::Request;
 
-/// Requests that wait at most; what comes beyond counts as of the condemned connection.
+/// Requests that wait at most; the connection of what comes beyond is condemned, since it must not overtake them.
 const WAITING_MAX: usize = 1024;
 
 /// Those that wait, in the order of their coming.
