@@ -71,7 +71,7 @@ impl Engine {
         let keeper = start_keeper(keeper, failed)?;
 
         let bus = Arc::new(Bus::default());
-        let cxone = Arc::new(Cxone::new(config.cxone.clone(), workers, Arc::clone(metrics)));
+        let cxone = Arc::new(Cxone::new(config.cxone.clone(), Arc::clone(metrics)));
         let mut others = start_log_subscribers(&bus, failed)?;
         let channels =
             dispatch::Channels { notices, orders: order.clone(), jobs: send_job, reports, control: controls };

@@ -67,7 +67,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     if args.against_history {
         return against_history(&config, args.format);
     }
-    let cxone = Cxone::new(config.cxone, 1, Arc::new(Metrics::default()));
+    let cxone = Cxone::new(config.cxone, Arc::new(Metrics::default()));
     cxone.check().map_err(|why| Error::failed(format!("no token: {why}")))?;
     eprintln!("dispod: the configuration is valid and a token was obtained");
     Ok(())

@@ -3,19 +3,16 @@
 use std::io::Read;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use ureq::Body;
 use ureq::http::{HeaderMap, Request, Response};
-use ureq::{Agent, Body};
 
 use crate::backoff;
-use crate::config::CxoneConfig;
-use crate::outgoing::{BUFFER_BYTES, Outgoing};
+use crate::outgoing::Outgoing;
 
 /// How much of an answer is kept for the dead letter (contract section 7).
 pub(super) const DETAIL_MAX_BYTES: usize = 1024;
 /// How much of an answer is read, so that its connection can be used again; beyond it the connection is closed.
 const ANSWER_MAX_BYTES: u64 = 256 * 1024;
-/// An idle connection is given up after this time: most servers do so after a minute.
-const IDLE_MAX: Duration = Duration::from_secs(50);
 
 pub(super) struct Http {
     outgoing: Outgoing,
@@ -33,20 +30,8 @@ pub(super) struct Reply {
 }
 
 impl Http {
-    pub(super) fn new(config: &CxoneConfig, workers: usize) -> Self {
-        let settings = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .max_idle_connections(workers + 1)
-            .max_idle_connections_per_host(workers)
-            .max_idle_age(IDLE_MAX)
-            .timeout_global(Some(config.timeout))
-            .input_buffer_size(BUFFER_BYTES)
-            .output_buffer_size(BUFFER_BYTES)
-            .user_agent(concat!("dispod/", env!("CARGO_PKG_VERSION")))
-            .build();
-        Self { outgoing: Outgoing::new(settings), timeout: config.timeout }
+    pub(super) fn new(timeout: Duration) -> Self {
+        Self { outgoing: Outgoing::new(timeout), timeout }
     }
 
     /// Sends a contact update; the answer, or the fault in words.
@@ -86,11 +71,11 @@ impl Http {
         let timeout = other_timeout.unwrap_or(self.timeout);
         let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
         let words = |error: &ureq::Error| fault(error, &host, timeout);
-        let response = self.outgoing.run(request, other_timeout).map_err(|error| words(&error))?;
-        let (status, retry_after) = (response.status().as_u16(), retry_after(response.headers()));
-        let raw = read(response).map_err(|error| words(&error))?;
-        let body = printable(&raw);
-        Ok(Reply { status, retry_after, body, raw })
+        let answer = self.outgoing.exchange(request, other_timeout, |response| {
+            let (status, retry_after) = (response.status().as_u16(), retry_after(response.headers()));
+            read(response).map(|raw| Reply { status, retry_after, body: printable(&raw), raw })
+        });
+        answer.flatten().map_err(|error| words(&error))
     }
 }
 

@@ -24,10 +24,10 @@ pub struct Cxone {
 }
 
 impl Cxone {
-    /// A door for at most `workers` callers at a time; as many connections are kept open.
+    /// A door that keeps as many connections as it has callers at a time.
     #[must_use]
-    pub fn new(config: CxoneConfig, workers: usize, metrics: Arc<Metrics>) -> Self {
-        let http = Http::new(&config, workers);
+    pub fn new(config: CxoneConfig, metrics: Arc<Metrics>) -> Self {
+        let http = Http::new(config.timeout);
         let tokens = Tokens::new(&config, Arc::clone(&metrics));
         Self { http, tokens, config, metrics }
     }

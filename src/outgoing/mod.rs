@@ -3,55 +3,53 @@
 //! ureq's `unversioned` interfaces are used here and nowhere else.
 
 mod addresses;
+mod agents;
 mod thrift;
 
 use std::time::Duration;
 
-use ureq::config::Config;
 use ureq::http::{Request, Response};
-use ureq::unversioned::transport::{Connector, DefaultConnector};
-use ureq::{Agent, AsSendBody, Body};
+use ureq::{AsSendBody, Body};
 
-use addresses::Addresses;
-use thrift::Thrift;
+use agents::Agents;
 
-/// One connection's buffers, each way: an answer's head must fit, and a request's with the longest token. ureq's
-/// own choice is 128 KiB each, 64 MB with 256 workers.
-pub const BUFFER_BYTES: usize = 16 * 1024;
-
-/// Calls with one configuration, on connections that are kept.
+/// Calls with one timeout, on connections that are kept.
 pub struct Outgoing {
-    agent: Agent,
-    addresses: Addresses,
+    agents: Agents,
 }
 
 impl Outgoing {
-    /// Calls as `settings` say.
+    /// Calls that take at most `timeout` each, from the connection to the answer's last byte.
     #[must_use]
-    pub fn new(settings: Config) -> Self {
-        let addresses = Addresses::default();
-        let connector = DefaultConnector::default().chain(Thrift);
-        Self { agent: Agent::with_parts(settings, connector, addresses.clone()), addresses }
+    pub fn new(timeout: Duration) -> Self {
+        Self { agents: Agents::new(timeout) }
     }
 
-    /// Sends a request; the answer's body is still to be read. `timeout` is for the whole exchange, if it is
-    /// another than the settings': ureq copies them for it.
+    /// Sends a request and has its answer read. `timeout` is for the whole exchange, if it is another than that of
+    /// [`Outgoing::new`]: ureq copies its settings for it.
     ///
     /// # Errors
-    /// What ureq says.
-    pub fn run(
+    /// What ureq says; `read` was not called then.
+    pub fn exchange<T>(
         &self,
         request: Request<impl AsSendBody>,
         timeout: Option<Duration>,
-    ) -> Result<Response<Body>, ureq::Error> {
+        read: impl FnOnce(Response<Body>) -> T,
+    ) -> Result<T, ureq::Error> {
+        let agent = self.agents.take();
         let response = match timeout {
             Some(timeout) => {
-                let request = self.agent.configure_request(request).timeout_global(Some(timeout)).build();
-                self.agent.run(request)
+                agent.run(agent.configure_request(request).timeout_global(Some(timeout)).build())
             }
-            None => self.agent.run(request),
+            None => agent.run(request),
         };
-        // A host that cannot be reached may have moved.
-        response.inspect_err(|_| self.addresses.doubt())
+        // The connection is the agent's again once the answer is read.
+        let answer = response.map(read);
+        self.agents.give_back(agent);
+        if answer.is_err() {
+            // A host that cannot be reached may have moved.
+            self.agents.doubt_addresses();
+        }
+        answer
     }
 }

@@ -4,7 +4,6 @@ use std::io::Read;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ring::hmac::{HMAC_SHA256, Key};
-use ureq::Agent;
 use ureq::http::{HeaderMap, Request};
 
 use super::{Delivery, Target};
@@ -12,13 +11,11 @@ use crate::backoff;
 use crate::config::{Secret, SubscriberTarget};
 use crate::event::Outcome;
 use crate::flow::OutboxEntry;
-use crate::outgoing::{BUFFER_BYTES, Outgoing};
+use crate::outgoing::Outgoing;
 use crate::signature;
 
 /// The whole exchange, as Standard Webhooks advises (15 to 30 s).
 const TIMEOUT: Duration = Duration::from_secs(15);
-/// An idle connection is given up after this time: most servers do so after a minute.
-const IDLE_MAX: Duration = Duration::from_secs(50);
 /// How much of an answer is read, so that its connection can be used again; beyond it the connection is closed.
 const ANSWER_MAX_BYTES: u64 = 64 * 1024;
 /// How much of an answer is shown.
@@ -35,19 +32,7 @@ pub(super) struct WebhookTarget {
 
 impl WebhookTarget {
     pub(super) fn new(url: &str, secret: Option<&Secret>, store_id: &str) -> Self {
-        let settings = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .max_idle_connections(1)
-            .max_idle_connections_per_host(1)
-            .max_idle_age(IDLE_MAX)
-            .timeout_global(Some(TIMEOUT))
-            .user_agent(concat!("dispod/", env!("CARGO_PKG_VERSION")))
-            .input_buffer_size(BUFFER_BYTES)
-            .output_buffer_size(BUFFER_BYTES)
-            .build();
-        let outgoing = Outgoing::new(settings);
+        let outgoing = Outgoing::new(TIMEOUT);
         Self { outgoing, url: url.to_owned(), key: key(secret), store_id: store_id.to_owned() }
     }
 
@@ -68,13 +53,15 @@ impl WebhookTarget {
             request = request.header("webhook-signature", signature::sign(key, &id, &timestamp, &body));
         }
         let request = request.body(body.as_slice()).map_err(|error| error.to_string())?;
-        let response = self.outgoing.run(request, None).map_err(|error| error.to_string())?;
-        let (status, after) = (response.status().as_u16(), retry_after(response.headers(), now_s));
-        let mut raw = Vec::new();
-        let mut reader = response.into_body().into_reader().take(ANSWER_MAX_BYTES);
-        // The status is the answer; a body that cannot be read costs its connection only.
-        let _ = reader.read_to_end(&mut raw);
-        Ok(Answer { status, after, detail: printable(&raw) })
+        let answer = self.outgoing.exchange(request, None, |response| {
+            let (status, after) = (response.status().as_u16(), retry_after(response.headers(), now_s));
+            let mut raw = Vec::new();
+            let mut reader = response.into_body().into_reader().take(ANSWER_MAX_BYTES);
+            // The status is the answer; a body that cannot be read costs its connection only.
+            let _ = reader.read_to_end(&mut raw);
+            Answer { status, after, detail: printable(&raw) }
+        });
+        answer.map_err(|error| error.to_string())
     }
 }
 

@@ -87,7 +87,7 @@ impl Office {
             metrics: Arc::clone(&metrics),
             health: Arc::clone(&health),
             bus: Arc::clone(&bus),
-            cxone: Arc::new(Cxone::new(cxone, 1, Arc::clone(&metrics))),
+            cxone: Arc::new(Cxone::new(cxone, Arc::clone(&metrics))),
             orders: order,
             store_dir: dir.clone(),
             webhook_address: "http://127.0.0.1:8080/webhook/call-result".to_owned(),
@@ -214,7 +214,7 @@ fn deliver_all(
         };
         let stored = StoredEvent { event, state: State::Delivered, settled };
         let settlement = Settlement { stored, steps: Vec::new(), verdict: Verdict::Delivered };
-        if orders.send(Order::Settle(Box::new(settlement))).is_err() {
+        if orders.send(Order::Settle(vec![settlement])).is_err() {
             return;
         }
     }
