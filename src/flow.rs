@@ -40,8 +40,8 @@ pub struct Settlement {
 
 /// What the keeper is asked to do, besides keeping.
 pub enum Order {
-    /// Write this; answered with [`Notice::Settled`].
-    Settle(Box<Settlement>),
+    /// Write these; answered with [`Notice::Settled`].
+    Settle(Vec<Settlement>),
     /// Give the next pending events of a class; answered with [`Notice::Backlog`].
     LoadClass {
         /// Of this class.
@@ -169,6 +169,6 @@ pub enum Notice {
         /// Whether the contact has more pending events than these.
         more: bool,
     },
-    /// The settlement of this event is written.
-    Settled(u64),
+    /// The settlements of these events are written.
+    Settled(Vec<u64>),
 }

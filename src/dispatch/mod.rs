@@ -19,7 +19,7 @@ use crossbeam_channel::{Receiver, Sender, select};
 use crate::clock;
 use crate::config::DeliveryConfig;
 use crate::event::KeptEvent;
-use crate::flow::{Job, Notice, Order, Report};
+use crate::flow::{Job, Notice, Order, Report, Settlement};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::settle;
@@ -73,6 +73,8 @@ pub struct Dispatch {
     window: Window,
     pacer: Pacer,
     breaker: Breaker,
+    /// What is to be written of this round's reports.
+    judged: Vec<Settlement>,
     /// Events whose settlement the keeper has not written yet, with their contact and what comes then.
     settling: HashMap<u64, (String, Outcome)>,
     /// Workers that are busy, or whose last event is not settled.
@@ -103,6 +105,7 @@ impl Dispatch {
             channels,
             lanes: Lanes::default(),
             window: Window::default(),
+            judged: Vec::new(),
             settling: HashMap::new(),
             out: 0,
             stop_at: None,
@@ -153,6 +156,7 @@ impl Dispatch {
             while let Ok(report) = self.channels.reports.try_recv() {
                 self.judge(&report);
             }
+            self.settle();
             for _ in 0..LOAD_MAX {
                 let Ok(notice) = self.channels.notices.try_recv() else { break };
                 self.note(notice);
@@ -237,10 +241,12 @@ impl Dispatch {
                 let due = events.first().and_then(|event| self.due(event));
                 self.lanes.loaded(&contact_id, events, more, due);
             }
-            Notice::Settled(id) => {
-                if let Some((contact, outcome)) = self.settling.remove(&id) {
-                    self.out -= 1;
-                    self.lanes.finish(&contact, outcome);
+            Notice::Settled(ids) => {
+                for id in ids {
+                    if let Some((contact, outcome)) = self.settling.remove(&id) {
+                        self.out -= 1;
+                        self.lanes.finish(&contact, outcome);
+                    }
                 }
             }
         }
@@ -260,7 +266,7 @@ impl Dispatch {
         (!left.is_zero()).then(|| Instant::now() + left)
     }
 
-    /// Learns from a report and has what came of it written.
+    /// Learns from a report; what came of it is to be written.
     fn judge(&mut self, report: &Report) {
         let now = Instant::now();
         let now_ms = clock::now_ms();
@@ -278,7 +284,15 @@ impl Dispatch {
             (_, None) => Outcome::Done,
         };
         self.settling.insert(event.id, (event.call.contact_id().to_owned(), outcome));
-        self.order(Order::Settle(Box::new(settlement)));
+        self.judged.push(settlement);
+    }
+
+    /// Has what was judged written, all in one.
+    fn settle(&mut self) {
+        let judged = std::mem::take(&mut self.judged);
+        if !judged.is_empty() {
+            self.order(Order::Settle(judged));
+        }
     }
 
     fn learn(&mut self, report: &Report, verdict: Verdict, now: Instant) {

@@ -179,8 +179,13 @@ impl Keeper {
     }
 
     fn settled(&mut self, settlements: Vec<Settlement>) {
+        if settlements.is_empty() {
+            return;
+        }
+        let mut ids = Vec::with_capacity(settlements.len());
         for settlement in settlements {
             let StoreEventEnd { id, ended, dead } = StoreEventEnd::of(&settlement);
+            ids.push(id);
             if ended {
                 self.metrics.events_pending.sub(1);
             }
@@ -191,8 +196,8 @@ impl Keeper {
                 let age_ms = clock::now_ms() - settlement.stored.event.received_ms;
                 self.metrics.delivery_latency.observe(Duration::from_millis(age_ms.max(0).cast_unsigned()));
             }
-            self.tell(Notice::Settled(id));
         }
+        self.tell(Notice::Settled(ids));
     }
 }
 

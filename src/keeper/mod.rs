@@ -204,7 +204,7 @@ impl Keeper {
         let mut others = std::mem::take(&mut self.put_off);
         for order in orders {
             match order {
-                Order::Settle(settlement) => settlements.push(*settlement),
+                Order::Settle(more) => settlements.extend(more),
                 // Before the submissions: who posts after the reload was logged is mapped by it.
                 Order::Remap(mapping) => self.remap(mapping),
                 other => others.push(other),

@@ -83,12 +83,12 @@ impl Alone {
     }
 
     fn order(&self, settlement: Settlement) {
-        self.orders.send(Order::Settle(Box::new(settlement))).unwrap();
+        self.orders.send(Order::Settle(vec![settlement])).unwrap();
     }
 
     fn wait_settled(&self, id: u64) {
         let notice = self.notices.recv_timeout(SOON).expect("settled: the keeper is not stuck");
-        assert!(matches!(notice, Notice::Settled(settled) if settled == id), "another notice, not of {id}");
+        assert!(matches!(notice, Notice::Settled(settled) if settled == [id]), "another notice, not of {id}");
     }
 
     fn stop(self) -> Result<(), String> {
