@@ -74,7 +74,6 @@ impl Daemon {
         let engine = Engine::start(config, store, &health, &metrics, &failed)?;
         let subscribers = Subscribers::start(config, &store_id, engine.orders(), &metrics, &failed)?;
         let submit = engine.submissions().clone();
-        #[expect(clippy::result_large_err, reason = "a submission that finds no room goes back whole")]
         let keep = Arc::new(move |submission| {
             submit.try_send(submission).map_err(crossbeam_channel::TrySendError::into_inner)
         });

@@ -3,6 +3,7 @@
 //! Pure: no I/O, no clock. A [`CallResult`] that exists is valid; nothing downstream checks again.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
@@ -17,13 +18,17 @@ pub const DISPOSITION_CODE_MAX_BYTES: usize = 128;
 /// Longest `callResult` and longest `timestamp`, in bytes (contract section 4).
 pub const DETAIL_MAX_BYTES: usize = 256;
 
-/// One call result as the sender gave it, checked against the limits of contract section 4.
+/// One call result as the sender gave it, checked against the limits of contract section 4. A clone is the same one:
+/// from the webhook to the subscribers each room holds it, and nobody changes it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct CallResult {
-    contact_id: String,
-    disposition_code: String,
-    result: Option<String>,
-    timestamp: Option<String>,
+pub struct CallResult(Arc<Members>);
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Members {
+    contact_id: Box<str>,
+    disposition_code: Box<str>,
+    result: Option<Box<str>>,
+    timestamp: Option<Box<str>>,
 }
 
 /// Why a body is not a call result. Displays as the text of the 400 reply.
@@ -69,12 +74,12 @@ impl CallResult {
         if contact_id.is_empty() || disposition_code.is_empty() {
             return Err(InvalidCallResult::Missing);
         }
-        Ok(Self {
-            contact_id: contact_id.to_owned(),
-            disposition_code: disposition_code.to_owned(),
-            result: call_result.map(str::to_owned),
-            timestamp: timestamp.map(str::to_owned),
-        })
+        Ok(Self(Arc::new(Members {
+            contact_id: contact_id.into(),
+            disposition_code: disposition_code.into(),
+            result: call_result.map(Box::from),
+            timestamp: timestamp.map(Box::from),
+        })))
     }
 
     /// Parses a webhook body (contract section 4): a JSON object whose members may be strings or integers;
@@ -99,25 +104,25 @@ impl CallResult {
     /// The contact whose attributes are to be updated.
     #[must_use]
     pub fn contact_id(&self) -> &str {
-        &self.contact_id
+        &self.0.contact_id
     }
 
     /// The code the agent or the dialler gave the call.
     #[must_use]
     pub fn disposition_code(&self) -> &str {
-        &self.disposition_code
+        &self.0.disposition_code
     }
 
     /// The dialler's own word for the result, such as `ANSWERED`.
     #[must_use]
     pub fn call_result(&self) -> Option<&str> {
-        self.result.as_deref()
+        self.0.result.as_deref()
     }
 
     /// When the call ended, as the sender wrote it; never interpreted.
     #[must_use]
     pub fn timestamp(&self) -> Option<&str> {
-        self.timestamp.as_deref()
+        self.0.timestamp.as_deref()
     }
 }
 
@@ -162,8 +167,8 @@ struct RawMembers<'a> {
 
 impl<'de> serde::Deserialize<'de> for RawMembers<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
-        impl<'de> Visitor<'de> for Members {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
             type Value = RawMembers<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -185,7 +190,7 @@ impl<'de> serde::Deserialize<'de> for RawMembers<'de> {
                 Ok(members)
             }
         }
-        deserializer.deserialize_map(Members)
+        deserializer.deserialize_map(Object)
     }
 }
 

@@ -228,8 +228,8 @@ impl Store {
         }
         let number_before = self.next_number;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut batch = Batch { transaction: &transaction, next_number: &mut self.next_number };
-        let result = work(&mut batch).and_then(|value| Ok(transaction.commit().map(|()| value)?));
+        let result = work(&mut Batch::new(&transaction, &mut self.next_number));
+        let result = result.and_then(|value| Ok(transaction.commit().map(|()| value)?));
         if result.is_err() {
             self.next_number = number_before;
         }

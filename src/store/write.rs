@@ -55,13 +55,56 @@ const SETTLED: &str = "id > ?1 AND id <= ?2 AND state IN (1, 3) AND received_ms 
 pub struct Batch<'a> {
     pub(super) transaction: &'a Transaction<'a>,
     pub(super) next_number: &'a mut u64,
+    /// What is done for each event: prepared once for all of them.
+    for_each: [Option<CachedStatement<'a>>; Each::COUNT],
 }
 
 type Outcome<T> = Result<T, StoreError>;
 
-impl Batch<'_> {
-    pub(super) fn prepare(&self, sql: &str) -> Outcome<CachedStatement<'_>> {
+/// The statements that run for each event.
+#[derive(Clone, Copy)]
+enum Each {
+    Key,
+    Insert,
+    Update,
+}
+
+impl Each {
+    const COUNT: usize = Self::Update as usize + 1;
+
+    const fn sql(self) -> &'static str {
+        match self {
+            Self::Key => {
+                "INSERT INTO seen(key, event, kept_s) VALUES(?1, ?2, ?3) ON CONFLICT(key) DO UPDATE \
+                 SET event = excluded.event, kept_s = excluded.kept_s WHERE kept_s < ?4"
+            }
+            Self::Insert => {
+                "INSERT INTO event(id, state, severity, place, attempts, mapping, received_ms, contact, code, result, \
+                 stamp, category, crc) VALUES(?1, 0, ?2, ?1, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
+            }
+            Self::Update => {
+                "UPDATE event SET state = ?2, place = ?3, attempts = ?4, revived_ms = ?5, due_ms = ?6, \
+                 settled_ms = ?7, status = ?8, latency_ms = ?9, reason = ?10, answer = ?11, crc = ?12 WHERE id = ?1"
+            }
+        }
+    }
+}
+
+impl<'a> Batch<'a> {
+    pub(super) fn new(transaction: &'a Transaction<'a>, next_number: &'a mut u64) -> Self {
+        Self { transaction, next_number, for_each: [const { None }; Each::COUNT] }
+    }
+
+    pub(super) fn prepare(&self, sql: &str) -> Outcome<CachedStatement<'a>> {
         Ok(self.transaction.prepare_cached(sql)?)
+    }
+
+    fn each(&mut self, which: Each) -> Outcome<&mut CachedStatement<'a>> {
+        let prepared = match self.for_each[which as usize].take() {
+            Some(prepared) => prepared,
+            None => self.prepare(which.sql())?,
+        };
+        Ok(self.for_each[which as usize].insert(prepared))
     }
 
     fn number(&mut self) -> u64 {
@@ -77,12 +120,8 @@ impl Batch<'_> {
     pub fn keep(&mut self, new: &NewEvent<'_>, dedupe_since_s: i64) -> Outcome<Kept> {
         let id = *self.next_number;
         if let Some(DedupeKey(key)) = new.key {
-            let inserted = self
-                .prepare(
-                    "INSERT INTO seen(key, event, kept_s) VALUES(?1, ?2, ?3) ON CONFLICT(key) DO UPDATE \
-                     SET event = excluded.event, kept_s = excluded.kept_s WHERE kept_s < ?4",
-                )?
-                .execute(params![key, id.cast_signed(), new.received_ms / 1000, dedupe_since_s])?;
+            let values = params![key, id.cast_signed(), new.received_ms / 1000, dedupe_since_s];
+            let inserted = self.each(Each::Key)?.execute(values)?;
             if inserted == 0 {
                 let before: i64 = self
                     .prepare("SELECT event FROM seen WHERE key = ?1")?
@@ -103,11 +142,7 @@ impl Batch<'_> {
             due_ms: None,
         };
         let stored = StoredEvent { event, state: State::Pending, settled: Settled::default() };
-        self.prepare(
-            "INSERT INTO event(id, state, severity, place, attempts, mapping, received_ms, contact, code, result, \
-             stamp, category, crc) VALUES(?1, 0, ?2, ?1, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-        )?
-        .execute(params![
+        self.each(Each::Insert)?.execute(params![
             id.cast_signed(),
             stored.event.severity as i64,
             new.mapping,
@@ -128,11 +163,7 @@ impl Batch<'_> {
     /// [`StoreError`]
     pub fn update(&mut self, stored: &StoredEvent) -> Outcome<()> {
         let StoredEvent { event, state, settled } = stored;
-        self.prepare(
-            "UPDATE event SET state = ?2, place = ?3, attempts = ?4, revived_ms = ?5, due_ms = ?6, \
-             settled_ms = ?7, status = ?8, latency_ms = ?9, reason = ?10, answer = ?11, crc = ?12 WHERE id = ?1",
-        )?
-        .execute(params![
+        self.each(Each::Update)?.execute(params![
             event.id.cast_signed(),
             *state as i64,
             event.place.cast_signed(),

@@ -72,7 +72,6 @@ pub fn open_on(listener: Bound, config: &WebhookConfig, queue: usize) -> Door {
         std::thread::spawn(move || keep_all(&submissions, &end, &kept, &held, &answer))
     };
     let (metrics, health) = (Arc::new(Metrics::default()), Arc::new(Health::default()));
-    #[expect(clippy::result_large_err, reason = "a submission given back is the submission")]
     let keep = move |submission| sender.try_send(submission).map_err(TrySendError::into_inner);
     let failed = move |why| fail.send(why).unwrap();
     let (for_metrics, for_health) = (Arc::clone(&metrics), Arc::clone(&health));
