@@ -10,7 +10,7 @@
 //! ```text
 //!             intake               keeper                dispatch                worker  x N
 //!  CXone ──▶ accept, check, ──▶ one transaction, ──▶ per-contact lanes, ──▶ token, PATCH, ──▶ bus ──▶ subscribers
-//!            parse              one fsync, then       critical first,        verdict           critical
+//!            parse              one sync, then        critical first,        verdict           critical
 //!              ▲                the 200               retry clock               │              medium
 //!              └──── reply ───────┘  ▲                     ▲                    │              low
 //!                                    └──────── verdict ────┴────────────────────┘
