@@ -18,7 +18,7 @@ use crossbeam_channel::{Receiver, Sender, select};
 
 use crate::clock;
 use crate::config::DeliveryConfig;
-use crate::event::KeptEvent;
+use crate::event::{CallResult, KeptEvent};
 use crate::flow::{Job, Notice, Order, Report, Settlement};
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -75,8 +75,8 @@ pub struct Dispatch {
     breaker: Breaker,
     /// What is to be written of this round's reports.
     judged: Vec<Settlement>,
-    /// Events whose settlement the keeper has not written yet, with their contact and what comes then.
-    settling: HashMap<u64, (String, Outcome)>,
+    /// Events whose settlement the keeper has not written yet, with their call and what comes then.
+    settling: HashMap<u64, (CallResult, Outcome)>,
     /// Workers that are busy, or whose last event is not settled.
     out: usize,
     stop_at: Option<Instant>,
@@ -243,9 +243,9 @@ impl Dispatch {
             }
             Notice::Settled(ids) => {
                 for id in ids {
-                    if let Some((contact, outcome)) = self.settling.remove(&id) {
+                    if let Some((call, outcome)) = self.settling.remove(&id) {
                         self.out -= 1;
-                        self.lanes.finish(&contact, outcome);
+                        self.lanes.finish(call.contact_id(), outcome);
                     }
                 }
             }
@@ -283,7 +283,7 @@ impl Dispatch {
             (_, Some(due_ms)) => Outcome::RetryAt(now + span(due_ms - now_ms)),
             (_, None) => Outcome::Done,
         };
-        self.settling.insert(event.id, (event.call.contact_id().to_owned(), outcome));
+        self.settling.insert(event.id, (event.call.clone(), outcome));
         self.judged.push(settlement);
     }
 
