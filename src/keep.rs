@@ -33,13 +33,16 @@ pub enum Receipt {
     },
 }
 
-/// An idempotency key: of a content the second it bears and 96 bits of a SHA-256, of a header 128 bits of one, so
-/// that keys of any length cost the store the same.
-///
-/// The second comes first so that what is kept at one time lies together in the store: keys that are all hash are
-/// spread over all of it, and each event then costs a page of its own to read and to write.
+/// An idempotency key, so that keys of any length cost the store the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct DedupeKey(pub [u8; 16]);
+pub enum DedupeKey {
+    /// Of a header: 128 bits of a SHA-256.
+    Given([u8; 16]),
+    /// Of a content: the second it bears and 96 bits of a SHA-256. The second comes first so that what is kept at one
+    /// time lies together in the store: keys that are all hash are spread over all of it, and each event then costs a
+    /// page of its own to read and to write.
+    Content([u8; 16]),
+}
 
 /// The request headers that carry an idempotency key; the first present one counts (contract section 6).
 pub const KEY_HEADERS: [&str; 3] = ["webhook-id", "idempotency-key", "ce-id"];
@@ -48,7 +51,7 @@ impl DedupeKey {
     /// The key a sender gave in a header of [`KEY_HEADERS`].
     #[must_use]
     pub fn from_header(value: &str) -> Self {
-        Self::hash(&["header", value])
+        Self::Given(Self::hash(&["header", value]))
     }
 
     /// The key of an event without such a header: its content, if it has a timestamp (contract section 6).
@@ -56,13 +59,28 @@ impl DedupeKey {
     pub fn from_content(call: &CallResult) -> Option<Self> {
         let timestamp = call.timestamp()?;
         let result = call.call_result().unwrap_or_default();
-        let Self(mut key) =
-            Self::hash(&["content", call.contact_id(), call.disposition_code(), result, timestamp]);
+        let mut key = Self::hash(&["content", call.contact_id(), call.disposition_code(), result, timestamp]);
         key[..4].copy_from_slice(&second_of(timestamp).to_be_bytes());
-        Some(Self(key))
+        Some(Self::Content(key))
     }
 
-    fn hash(parts: &[&str]) -> Self {
+    /// The key itself. One of a header and one of a content are never the same.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8; 16] {
+        let (Self::Given(bytes) | Self::Content(bytes)) = self;
+        bytes
+    }
+
+    /// The same if it does not follow from the content.
+    #[must_use]
+    pub fn given(&self) -> Option<&[u8; 16]> {
+        match self {
+            Self::Given(bytes) => Some(bytes),
+            Self::Content(_) => None,
+        }
+    }
+
+    fn hash(parts: &[&str]) -> [u8; 16] {
         let mut context = digest::Context::new(&digest::SHA256);
         for part in parts {
             // The length in front keeps ("ab", "c") and ("a", "bc") apart.
@@ -71,7 +89,7 @@ impl DedupeKey {
         }
         let mut key = [0; 16];
         key.copy_from_slice(&context.finish().as_ref()[..16]);
-        Self(key)
+        key
     }
 }
 
@@ -117,7 +135,7 @@ mod tests {
     fn keys_of_one_second_lie_together_and_differ() {
         let key = |contact: &str, time: &str| {
             let body = format!(r#"{{"contactId":"{contact}","dispositionCode":"1","timestamp":"{time}"}}"#);
-            DedupeKey::from_content(&CallResult::parse(body.as_bytes()).unwrap()).unwrap().0
+            *DedupeKey::from_content(&CallResult::parse(body.as_bytes()).unwrap()).unwrap().bytes()
         };
         let (first, second) = (key("a", "2024-05-20T10:00:00Z"), key("b", "2024-05-20T10:00:00Z"));
         assert_eq!(first[..4], second[..4]);

@@ -31,6 +31,7 @@
 
 mod checkpoint;
 mod history;
+mod keys;
 mod lock;
 mod open;
 mod outbox;
@@ -177,6 +178,7 @@ pub struct Store {
     dir: PathBuf,
     id: String,
     next_number: u64,
+    keys: keys::Keys,
     page_bytes: u64,
     /// Pages in the write-ahead log after the last commit.
     wal_pages: Arc<AtomicU32>,
@@ -228,10 +230,16 @@ impl Store {
         }
         let number_before = self.next_number;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let result = work(&mut Batch::new(&transaction, &mut self.next_number));
+        let result = {
+            let mut batch = Batch::new(&transaction, &mut self.next_number, &mut self.keys);
+            work(&mut batch).and_then(|value| batch.finish().map(|()| value))
+        };
         let result = result.and_then(|value| Ok(transaction.commit().map(|()| value)?));
-        if result.is_err() {
+        if result.is_ok() {
+            self.keys.committed(self.next_number - 1);
+        } else {
             self.next_number = number_before;
+            self.keys.undo();
         }
         result
     }

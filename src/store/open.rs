@@ -10,6 +10,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
+use super::keys::Keys;
 use super::room::{RESERVE_FRACTION, RESERVE_MAX_BYTES};
 use super::{FILE_NAME, RESERVE_NAME, Store, StoreError, Sync, damaged, lock, schema, verify, wal};
 use crate::clock;
@@ -55,7 +56,7 @@ impl Store {
             Err(StoreError::Full) if fs::remove_file(dir.join(RESERVE_NAME)).is_ok() => recover(&dir, &path),
             recovered => recovered,
         };
-        let Recovered { mut connection, store_id, next_number, page_bytes, damaged_rows } =
+        let Recovered { mut connection, store_id, next_number, keys, page_bytes, damaged_rows } =
             recovered.map_err(unusable)?;
         let reserve_bytes = (config.max_size_bytes / RESERVE_FRACTION).min(RESERVE_MAX_BYTES);
         let limit_pages = config.max_size_bytes / page_bytes;
@@ -77,6 +78,7 @@ impl Store {
             dir: dir.clone(),
             id: store_id,
             next_number,
+            keys,
             page_bytes,
             wal_pages,
             wal_limit_pages: u32::try_from(wal_limit_bytes / page_bytes).unwrap_or(u32::MAX),
@@ -105,6 +107,7 @@ struct Recovered {
     connection: Connection,
     store_id: String,
     next_number: u64,
+    keys: Keys,
     page_bytes: u64,
     damaged_rows: Vec<u64>,
 }
@@ -129,10 +132,11 @@ fn recover(dir: &Path, path: &Path) -> Result<Recovered, StoreError> {
     }
     let damaged_rows = verify::verify(&mut connection, path)?;
     let (store_id, next_number) = verify::read_meta(&connection)?;
+    let keys = Keys::read(&connection)?;
     let page_bytes: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
     let page_bytes = page_bytes.cast_unsigned();
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
-    Ok(Recovered { connection, store_id, next_number, page_bytes, damaged_rows })
+    Ok(Recovered { connection, store_id, next_number, keys, page_bytes, damaged_rows })
 }
 
 fn prepare(connection: &mut Connection, path: &Path, was_in_use: bool) -> Result<(), StoreError> {

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 pub(super) const APPLICATION_ID: i32 = 0x6469_7370;
 
 /// The schema version this program writes.
-pub(super) const VERSION: i32 = 1;
+pub(super) const VERSION: i32 = 2;
 
 /// One step per schema version: `MIGRATIONS[n]` turns version n into n + 1.
 ///
@@ -70,6 +70,11 @@ const MIGRATIONS: [&str; VERSION as usize] = ["
         position INTEGER NOT NULL,
         disabled TEXT
     ) WITHOUT ROWID;
+", "
+    -- The idempotency key, where a header gave one; else it follows from the content. It is not in the checksum.
+    ALTER TABLE event ADD COLUMN key BLOB;
+    -- The table `seen` has the keys of the events up to this id.
+    INSERT INTO meta(name, value) SELECT 'keys_through', coalesce(max(id), 0) FROM event;
 "];
 
 /// Brings the schema to [`VERSION`] in one transaction; does nothing when it is there.

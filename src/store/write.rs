@@ -2,6 +2,7 @@
 
 use rusqlite::{CachedStatement, Transaction, params};
 
+use super::keys::Keys;
 use super::row::{self, Settled, State, StoredEvent};
 use super::step::{Step, StepKind};
 use super::{CORRUPT, StoreError};
@@ -55,16 +56,20 @@ const SETTLED: &str = "id > ?1 AND id <= ?2 AND state IN (1, 3) AND received_ms 
 pub struct Batch<'a> {
     pub(super) transaction: &'a Transaction<'a>,
     pub(super) next_number: &'a mut u64,
+    pub(super) keys: &'a mut Keys,
+    /// How many events were kept.
+    kept: usize,
     /// What is done for each event: prepared once for all of them.
     for_each: [Option<CachedStatement<'a>>; Each::COUNT],
 }
 
-type Outcome<T> = Result<T, StoreError>;
+pub(super) type Outcome<T> = Result<T, StoreError>;
 
 /// The statements that run for each event.
 #[derive(Clone, Copy)]
-enum Each {
-    Key,
+pub(super) enum Each {
+    FindKey,
+    WriteKey,
     Insert,
     Update,
 }
@@ -74,13 +79,14 @@ impl Each {
 
     const fn sql(self) -> &'static str {
         match self {
-            Self::Key => {
+            Self::FindKey => "SELECT event FROM seen WHERE key = ?1 AND kept_s >= ?2",
+            Self::WriteKey => {
                 "INSERT INTO seen(key, event, kept_s) VALUES(?1, ?2, ?3) ON CONFLICT(key) DO UPDATE \
-                 SET event = excluded.event, kept_s = excluded.kept_s WHERE kept_s < ?4"
+                 SET event = excluded.event, kept_s = excluded.kept_s WHERE kept_s <= excluded.kept_s"
             }
             Self::Insert => {
                 "INSERT INTO event(id, state, severity, place, attempts, mapping, received_ms, contact, code, result, \
-                 stamp, category, crc) VALUES(?1, 0, ?2, ?1, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
+                 stamp, category, crc, key) VALUES(?1, 0, ?2, ?1, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
             }
             Self::Update => {
                 "UPDATE event SET state = ?2, place = ?3, attempts = ?4, revived_ms = ?5, due_ms = ?6, \
@@ -91,15 +97,19 @@ impl Each {
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(transaction: &'a Transaction<'a>, next_number: &'a mut u64) -> Self {
-        Self { transaction, next_number, for_each: [const { None }; Each::COUNT] }
+    pub(super) fn new(
+        transaction: &'a Transaction<'a>,
+        next_number: &'a mut u64,
+        keys: &'a mut Keys,
+    ) -> Self {
+        Self { transaction, next_number, keys, kept: 0, for_each: [const { None }; Each::COUNT] }
     }
 
     pub(super) fn prepare(&self, sql: &str) -> Outcome<CachedStatement<'a>> {
         Ok(self.transaction.prepare_cached(sql)?)
     }
 
-    fn each(&mut self, which: Each) -> Outcome<&mut CachedStatement<'a>> {
+    pub(super) fn each(&mut self, which: Each) -> Outcome<&mut CachedStatement<'a>> {
         let prepared = match self.for_each[which as usize].take() {
             Some(prepared) => prepared,
             None => self.prepare(which.sql())?,
@@ -118,19 +128,14 @@ impl<'a> Batch<'a> {
     /// # Errors
     /// [`StoreError`]
     pub fn keep(&mut self, new: &NewEvent<'_>, dedupe_since_s: i64) -> Outcome<Kept> {
-        let id = *self.next_number;
-        if let Some(DedupeKey(key)) = new.key {
-            let values = params![key, id.cast_signed(), new.received_ms / 1000, dedupe_since_s];
-            let inserted = self.each(Each::Key)?.execute(values)?;
-            if inserted == 0 {
-                let before: i64 = self
-                    .prepare("SELECT event FROM seen WHERE key = ?1")?
-                    .query_row([key], |row| row.get(0))?;
-                return Ok(Kept::Before(before.cast_unsigned()));
-            }
+        if let Some(key) = &new.key
+            && let Some(before) = self.kept_with(key, dedupe_since_s)?
+        {
+            return Ok(Kept::Before(before));
         }
+        let id = self.number();
         let event = KeptEvent {
-            id: self.number(),
+            id,
             place: id,
             call: new.call.clone(),
             category: new.category.to_owned(),
@@ -153,8 +158,18 @@ impl<'a> Batch<'a> {
             new.call.timestamp(),
             new.category,
             row::checksum(&stored),
+            new.key.as_ref().and_then(DedupeKey::given),
         ])?;
+        if let Some(key) = &new.key {
+            self.hold(key, id, new.received_ms / 1000);
+        }
+        self.kept += 1;
         Ok(Kept::New(stored.event))
+    }
+
+    /// What goes with what was done, before the commit.
+    pub(super) fn finish(&mut self) -> Outcome<()> {
+        self.write_keys(self.kept)
     }
 
     /// Writes the part of an event's row that changes: state, place, attempts, times, settlement.
@@ -347,22 +362,8 @@ impl<'a> Batch<'a> {
         self.prepare(&format!("DELETE FROM step WHERE event IN (SELECT id FROM event WHERE {SETTLED})"))?
             .execute(range)?;
         let events = self.prepare(&format!("DELETE FROM event WHERE {SETTLED}"))?.execute(range)?;
+        // In the room that is there now.
+        self.write_keys_of(after_id, last.cast_unsigned())?;
         Ok(Pruned { events, looked_through: Some(last.cast_unsigned()) })
-    }
-
-    /// Looks at up to `limit` idempotency keys behind `after` and forgets those kept before `before_s`. Gives the last
-    /// one looked at; `None`: there are no more.
-    ///
-    /// # Errors
-    /// [`StoreError`]
-    pub fn prune_seen(&mut self, after: &[u8], before_s: i64, limit: usize) -> Outcome<Option<Vec<u8>>> {
-        let last: Option<Vec<u8>> = self
-            .prepare("SELECT max(key) FROM (SELECT key FROM seen WHERE key > ?1 ORDER BY key LIMIT ?2)")?
-            .query_row(params![after, limit.cast_signed() as i64], |row| row.get(0))?;
-        if let Some(last) = &last {
-            self.prepare("DELETE FROM seen WHERE key > ?1 AND key <= ?2 AND kept_s < ?3")?
-                .execute(params![after, last, before_s])?;
-        }
-        Ok(last)
     }
 }

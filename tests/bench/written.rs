@@ -11,8 +11,8 @@ use crate::process;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub fn bytes_per_event(measures: &mut Measures) {
-    measures.add("written_1_kb", kb_per_event(1, 1500));
-    measures.add("written_32_kb", kb_per_event(32, 16_000));
+    measures.add("written_1_kb", kb_per_event(1, 3000));
+    measures.add("written_32_kb", kb_per_event(32, 50_000));
 }
 
 fn kb_per_event(at_once: usize, events: u64) -> f64 {

@@ -109,6 +109,18 @@ fn what_was_acknowledged_is_delivered_or_listed_however_often_it_is_killed() {
     wait_settled(&daemon);
     assert!(kills_at_work > 2, "only {kills_at_work} kills while an update was out");
     examine(&sandbox, &daemon, &senders, kills);
+    send_all_again(&sandbox, &daemon, &senders);
+}
+
+/// Whether a key was held in memory or lay in the table at a kill: it is known.
+fn send_all_again(sandbox: &Sandbox, daemon: &Daemon, senders: &[Sender]) {
+    let before = sandbox.stats().calls;
+    let mut line = Line::open(daemon.webhook_addr()).unwrap();
+    for event in senders.iter().flat_map(|sender| &sender.acknowledged) {
+        assert_eq!(line.post(event).unwrap(), 200);
+    }
+    wait_settled(daemon);
+    assert_eq!(sandbox.stats().calls, before, "an event that was sent again was taken for a new one");
 }
 
 fn examine(sandbox: &Sandbox, daemon: &Daemon, senders: &[Sender], kills: usize) {
