@@ -142,6 +142,7 @@ fn recover(dir: &Path, path: &Path) -> Result<Recovered, StoreError> {
 fn prepare(connection: &mut Connection, path: &Path, was_in_use: bool) -> Result<(), StoreError> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(32);
+    super::keep_plans(connection)?;
     let fresh = fs::metadata(path).map_or(true, |meta| meta.len() == 0);
     if fresh {
         connection.pragma_update(None, "page_size", PAGE_BYTES)?;
