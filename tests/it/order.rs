@@ -13,7 +13,8 @@ use crate::support::scene::{Event, Line, applied, behaving, bury_calls, daemon, 
 
 const PAIRS: usize = 500;
 const SENDERS: usize = 10;
-const WORKERS: (&str, &str) = ("DISPOD_DELIVERY_WORKERS", "16");
+/// So many that what they report is gathered.
+const WORKERS: (&str, &str) = ("DISPOD_DELIVERY_WORKERS", "128");
 /// From the first of a pair to the second.
 const APART: Duration = Duration::from_millis(5);
 
@@ -45,7 +46,7 @@ fn half_way() -> (Sandbox, Daemon) {
     let sandbox = uneven();
     sandbox.set_behaviour(|behaviour| behaviour.outage = Reply::Status(503)).unwrap();
     // A small window: most of the pairs are read from the store.
-    let daemon = daemon(&sandbox, &[WORKERS, ("DISPOD_DELIVERY_QUEUE", "64")]);
+    let daemon = daemon(&sandbox, &[WORKERS, ("DISPOD_DELIVERY_QUEUE", "256")]);
     post_all(&daemon);
     sandbox.set_behaviour(|behaviour| behaviour.outage = Reply::Normal).unwrap();
     assert!(sandbox.wait_until(|stats| stats.updates > PAIRS as u64 / 4, SOON));
