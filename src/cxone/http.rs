@@ -4,6 +4,9 @@ use std::io::Read;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ureq::Body;
+use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use ureq::http::method::InvalidMethod;
+use ureq::http::uri::InvalidUri;
 use ureq::http::{HeaderMap, Request, Response};
 
 use crate::backoff;
@@ -13,6 +16,9 @@ use crate::outgoing::Outgoing;
 pub(super) const DETAIL_MAX_BYTES: usize = 1024;
 /// How much of an answer is read, so that its connection can be used again; beyond it the connection is closed.
 const ANSWER_MAX_BYTES: u64 = 256 * 1024;
+
+/// Headers of a request, with those ureq adds.
+const HEADERS: usize = 8;
 
 pub(super) struct Http {
     outgoing: Outgoing,
@@ -36,34 +42,20 @@ impl Http {
 
     /// Sends a contact update; the answer, or the fault in words.
     pub(super) fn update(&self, method: &str, url: &str, token: &str, body: &[u8]) -> Result<Reply, String> {
-        let request = Request::builder()
-            .method(method)
-            .uri(url)
-            .header("Authorization", format!("Bearer {token}"))
-            .header("Content-Type", "application/json")
-            .header("Accept", "application/json")
-            .body(body);
-        self.exchange(request.map_err(|error| format!("cannot call {url}: {error}"))?, None)
+        let request = request(method, url, Some(format!("Bearer {token}")), "application/json", body)?;
+        self.exchange(request, None)
     }
 
     /// Sends a form; the answer, or the fault in words. `basic` is the value of an `Authorization` header.
     pub(super) fn form(
         &self,
         url: &str,
-        basic: Option<&str>,
+        basic: Option<String>,
         body: &str,
         timeout: Duration,
     ) -> Result<Reply, String> {
-        let mut request = Request::builder()
-            .method("POST")
-            .uri(url)
-            .header("Content-Type", "application/x-www-form-urlencoded")
-            .header("Accept", "application/json");
-        if let Some(basic) = basic {
-            request = request.header("Authorization", basic);
-        }
-        let request = request.body(body.as_bytes());
-        self.exchange(request.map_err(|error| format!("cannot call {url}: {error}"))?, Some(timeout))
+        let request = request("POST", url, basic, "application/x-www-form-urlencoded", body.as_bytes())?;
+        self.exchange(request, Some(timeout))
     }
 
     /// `other_timeout` if it is not the update's.
@@ -77,6 +69,29 @@ impl Http {
         });
         answer.flatten().map_err(|error| words(&error))
     }
+}
+
+/// A request that wants JSON; or why there can be none.
+fn request<'a>(
+    method: &str,
+    url: &str,
+    authorization: Option<String>,
+    content_type: &'static str,
+    body: &'a [u8],
+) -> Result<Request<&'a [u8]>, String> {
+    let cannot = |error: &dyn std::fmt::Display| format!("cannot call {url}: {error}");
+    let mut request = Request::new(body);
+    *request.method_mut() = method.parse().map_err(|error: InvalidMethod| cannot(&error))?;
+    *request.uri_mut() = url.parse().map_err(|error: InvalidUri| cannot(&error))?;
+    let headers = request.headers_mut();
+    headers.reserve(HEADERS);
+    if let Some(authorization) = authorization {
+        let value = HeaderValue::try_from(authorization);
+        headers.insert(AUTHORIZATION, value.map_err(|error| cannot(&error))?);
+    }
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    Ok(request)
 }
 
 /// The answer's body. Reading it to its end gives the connection back; one that goes on too long is cut.

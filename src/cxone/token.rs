@@ -140,7 +140,7 @@ impl Tokens {
 
     fn fetch(&self, config: &CxoneConfig, http: &Http) -> Result<Token, TokenError> {
         let (basic, form) = request(config);
-        let reply = http.form(&config.token_url, basic.as_deref(), &form, config.token_timeout);
+        let reply = http.form(&config.token_url, basic, &form, config.token_timeout);
         let result = reply.map_err(TokenError::Failed).and_then(|reply| read(&reply, config.refresh_margin));
         match &result {
             Ok(_) => self.metrics.token_requests_ok.inc(),

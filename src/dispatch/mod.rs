@@ -289,8 +289,9 @@ impl Dispatch {
         while let Ok(report) = self.channels.reports.try_recv() {
             self.judge(&report);
         }
-        let judged = std::mem::take(&mut self.judged);
-        if !judged.is_empty() {
+        if !self.judged.is_empty() {
+            let next = Vec::with_capacity(self.judged.len());
+            let judged = std::mem::replace(&mut self.judged, next);
             self.order(Order::Settle(judged));
         }
     }

@@ -204,6 +204,7 @@ impl Keeper {
         let mut others = std::mem::take(&mut self.put_off);
         for order in orders {
             match order {
+                Order::Settle(first) if settlements.is_empty() => settlements = first,
                 Order::Settle(more) => settlements.extend(more),
                 // Before the submissions: who posts after the reload was logged is mapped by it.
                 Order::Remap(mapping) => self.remap(mapping),
