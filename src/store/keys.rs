@@ -39,7 +39,8 @@ type Bytes = [u8; 16];
 pub(super) struct Keys {
     /// Of the events since the last lot was closed.
     young: HashMap<Bytes, Held>,
-    young_since: Instant,
+    /// When that was; `None`: before the start, and they are a lot at once.
+    young_since: Option<Instant>,
     /// The lot being written, in order.
     lot: Vec<(Bytes, Held)>,
     /// The first keys of the lot that are written.
@@ -67,10 +68,10 @@ impl Keys {
             "SELECT id, received_ms, key, contact, code, result, stamp FROM event WHERE id > ?1 ORDER BY id",
         )?;
         let keys = statement.query_map([through], |row| Ok(key_of(row)))?;
-        let young = keys.filter_map(Result::transpose).collect::<Result<_, _>>()?;
+        let young = keys.filter_map(Result::transpose).collect::<Result<HashMap<_, _>, _>>()?;
         Ok(Self {
+            young_since: young.is_empty().then(Instant::now),
             young,
-            young_since: Instant::now(),
             lot: Vec::new(),
             written: 0,
             lot_through: through.cast_unsigned(),
@@ -103,12 +104,13 @@ impl Keys {
             return;
         }
         let now = Instant::now();
-        if last - self.lot_through >= LOT_EVENTS_MAX || now - self.young_since >= LOT_AGE {
+        let old = self.young_since.is_none_or(|since| now - since >= LOT_AGE);
+        if old || last - self.lot_through >= LOT_EVENTS_MAX {
             self.lot.extend(self.young.drain());
             self.lot.sort_unstable_by_key(|(key, _)| *key);
             self.lot_through = last;
             self.writing = true;
-            self.young_since = now;
+            self.young_since = Some(now);
         }
     }
 
