@@ -135,6 +135,8 @@ impl Dispatch {
             let wake_at = self.release(now);
             self.load();
             if self.stop_at.is_some_and(|at| self.out == 0 || now >= at) {
+                self.gather_until = None;
+                self.settle(now);
                 return;
             }
             let deadlines = [wake_at, self.lanes.next_due(), self.stop_at, self.gather_until];
