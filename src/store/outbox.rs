@@ -141,9 +141,13 @@ impl Batch<'_> {
     /// [`StoreError`]
     pub fn forget_outbox(&mut self, through: u64, limit: usize) -> Result<usize, StoreError> {
         let Some(last) = self.last_of_first(through, limit)? else { return Ok(0) };
+        let newest: i64 = self
+            .prepare("SELECT max(event) FROM outbox WHERE seq <= ?1")?
+            .query_row([last], |row| row.get(0))?;
         self.prepare(&format!("DELETE FROM step WHERE event IN {FIRST_EVENTS}"))?.execute([last])?;
         self.prepare(&format!("DELETE FROM event WHERE id IN {FIRST_EVENTS} AND state = 1"))?
             .execute([last])?;
+        self.write_keys_of(0, newest.cast_unsigned())?;
         Ok(self.prepare("DELETE FROM outbox WHERE seq <= ?1")?.execute([last])?)
     }
 

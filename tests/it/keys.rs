@@ -2,9 +2,9 @@
 
 use dispod::config::StoreConfig;
 use dispod::disposition::Mapping;
-use dispod::event::CallResult;
+use dispod::event::{CallResult, Severity};
 use dispod::keep::DedupeKey;
-use dispod::store::{Batch, Kept, NewEvent, Settled, State, Store, StoreError, StoredEvent, Sync};
+use dispod::store::{Batch, Kept, NewEvent, OutboxRow, Settled, State, Store, StoreError, StoredEvent, Sync};
 
 use crate::support::daemon::TempDir;
 
@@ -119,6 +119,23 @@ fn a_key_outlives_its_event() {
     // The newest row stays.
     assert_eq!(forgotten.unwrap().events, KEYS as usize - 1);
     assert_eq!(unknown(&mut store, 0..KEYS), None);
+    drop(store);
+    assert_eq!(unknown(&mut open(&dir), 0..KEYS), None);
+}
+
+#[test]
+fn a_key_outlives_its_event_that_a_subscriber_did_not_come_for() {
+    let dir = TempDir::new();
+    let mut store = open(&dir);
+    keep_all(&mut store, 0..KEYS);
+    let forgotten = store.transact(Sync::Now, |batch| {
+        for position in 1..u64::from(KEYS) {
+            let severity = Some(Severity::Critical);
+            batch.publish(OutboxRow { position, event: position, severity })?;
+        }
+        batch.forget_outbox(u64::MAX >> 1, KEYS as usize)
+    });
+    assert_eq!(forgotten.unwrap(), KEYS as usize - 1);
     drop(store);
     assert_eq!(unknown(&mut open(&dir), 0..KEYS), None);
 }
