@@ -152,8 +152,11 @@ impl Housekeeping {
             }
         }
         if self.prune_at <= now {
-            let more = self.prune(store, config)?;
-            self.prune_at = now + if more { SYNC_WITHIN } else { PRUNE_EVERY };
+            // First, so that a store without room for it is not asked again at once.
+            self.prune_at = now + PRUNE_EVERY;
+            if self.prune(store, config)? {
+                self.prune_at = now + SYNC_WITHIN;
+            }
         }
         Ok(())
     }

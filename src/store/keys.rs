@@ -5,7 +5,7 @@
 //! share their pages. Nothing is in memory alone: what is held follows from the rows of the events behind
 //! `keys_through` (table `meta`), and is read from them at the start.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -49,6 +49,8 @@ pub(super) struct Keys {
     lot_through: u64,
     /// There is a lot, and not all of it is written or `keys_through` does not say so.
     writing: bool,
+    /// This transaction makes `keys_through` say so.
+    finished: bool,
     /// What this transaction added, with what it replaced...
     added: Vec<(Bytes, Option<Held>)>,
     /// ...and what of the lot was written before it.
@@ -76,6 +78,7 @@ impl Keys {
             written: 0,
             lot_through: through.cast_unsigned(),
             writing: false,
+            finished: false,
             added: Vec::new(),
             written_before: 0,
         })
@@ -95,7 +98,7 @@ impl Keys {
     pub(super) fn committed(&mut self, last: u64) {
         self.added.clear();
         self.written_before = self.written;
-        if self.writing && self.written == self.lot.len() {
+        if std::mem::take(&mut self.finished) {
             self.writing = false;
             self.lot.clear();
             (self.written, self.written_before) = (0, 0);
@@ -123,6 +126,7 @@ impl Keys {
             };
         }
         self.written = self.written_before;
+        self.finished = false;
     }
 }
 
@@ -169,17 +173,20 @@ impl Batch<'_> {
         if end == self.keys.lot.len() {
             self.prepare("UPDATE meta SET value = ?1 WHERE name = 'keys_through'")?
                 .execute([self.keys.lot_through.cast_signed()])?;
+            self.keys.finished = true;
         }
         self.keys.written = end;
         Ok(())
     }
 
-    /// Writes the keys of events that are forgotten: behind `after`, up to `last`.
-    pub(super) fn write_keys_of(&mut self, after: u64, last: u64) -> Outcome<()> {
+    /// Writes the keys of these events that are not written yet: their rows are gone.
+    pub(super) fn write_keys_of(&mut self, forgotten: &HashSet<u64>) -> Outcome<()> {
+        if forgotten.is_empty() {
+            return Ok(());
+        }
         let lot = self.keys.lot.iter().skip(self.keys.written).copied();
         let young = self.keys.young.iter().map(|(key, held)| (*key, *held));
-        let theirs = |(_, held): &(Bytes, Held)| held.event > after && held.event <= last;
-        let keys: Vec<_> = lot.chain(young).filter(theirs).collect();
+        let keys: Vec<_> = lot.chain(young).filter(|(_, held)| forgotten.contains(&held.event)).collect();
         keys.into_iter().try_for_each(|key| self.write_key(key))
     }
 
@@ -237,8 +244,9 @@ mod tests {
         assert_eq!(keys.written, 0);
         keys.written = 64;
         keys.committed(MANY);
-        keys.written = keys.lot.len();
+        (keys.written, keys.finished) = (keys.lot.len(), true);
         keys.undo();
+        assert!(!keys.finished);
         assert_eq!((keys.written, keys.lot.len() as u64), (64, MANY));
     }
 
@@ -248,7 +256,7 @@ mod tests {
         keys.add([1; 16], Held { event: MANY + 1, kept_s: 1 });
         keys.committed(MANY + 1);
         assert_eq!((keys.young.len(), keys.lot_through), (1, MANY), "one lot at a time");
-        keys.written = keys.lot.len();
+        (keys.written, keys.finished) = (keys.lot.len(), true);
         keys.committed(MANY + 1);
         assert!(keys.lot.is_empty() && !keys.writing && keys.find(&[1; 16]).is_some());
         keys.committed(2 * MANY);

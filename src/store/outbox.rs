@@ -87,7 +87,7 @@ impl Store {
 
 /// The events of the outbox's first rows, without the newest event: no id is given twice.
 const FIRST_EVENTS: &str =
-    "(SELECT event FROM outbox WHERE seq <= ?1 AND event < (SELECT max(id) FROM event))";
+    "id IN (SELECT event FROM outbox WHERE seq <= ?1 AND event < (SELECT max(id) FROM event)) AND state = 1";
 
 impl Batch<'_> {
     /// Adds a row to the outbox. One of no severity is not added.
@@ -141,13 +141,7 @@ impl Batch<'_> {
     /// [`StoreError`]
     pub fn forget_outbox(&mut self, through: u64, limit: usize) -> Result<usize, StoreError> {
         let Some(last) = self.last_of_first(through, limit)? else { return Ok(0) };
-        let newest: i64 = self
-            .prepare("SELECT max(event) FROM outbox WHERE seq <= ?1")?
-            .query_row([last], |row| row.get(0))?;
-        self.prepare(&format!("DELETE FROM step WHERE event IN {FIRST_EVENTS}"))?.execute([last])?;
-        self.prepare(&format!("DELETE FROM event WHERE id IN {FIRST_EVENTS} AND state = 1"))?
-            .execute([last])?;
-        self.write_keys_of(0, newest.cast_unsigned())?;
+        self.forget(FIRST_EVENTS, [last])?;
         Ok(self.prepare("DELETE FROM outbox WHERE seq <= ?1")?.execute([last])?)
     }
 

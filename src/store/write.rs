@@ -1,6 +1,8 @@
 //! What one transaction can do.
 
-use rusqlite::{CachedStatement, Transaction, params};
+use std::collections::HashSet;
+
+use rusqlite::{CachedStatement, Params, Transaction, params};
 
 use super::keys::Keys;
 use super::row::{self, Settled, State, StoredEvent};
@@ -358,12 +360,19 @@ impl<'a> Batch<'a> {
         let Some(last) = last.filter(|_| oldest_ms < Some(before_ms)) else {
             return Ok(Pruned { events: 0, looked_through: None });
         };
-        let range = params![after_id.cast_signed(), last, before_ms];
-        self.prepare(&format!("DELETE FROM step WHERE event IN (SELECT id FROM event WHERE {SETTLED})"))?
-            .execute(range)?;
-        let events = self.prepare(&format!("DELETE FROM event WHERE {SETTLED}"))?.execute(range)?;
-        // In the room that is there now.
-        self.write_keys_of(after_id, last.cast_unsigned())?;
+        let events = self.forget(SETTLED, params![after_id.cast_signed(), last, before_ms])?;
         Ok(Pruned { events, looked_through: Some(last.cast_unsigned()) })
+    }
+
+    /// Forgets the events that fulfil a condition, with their steps; gives how many they were. Their keys are known on.
+    pub(super) fn forget(&mut self, condition: &str, params: impl Params + Copy) -> Outcome<usize> {
+        self.prepare(&format!("DELETE FROM step WHERE event IN (SELECT id FROM event WHERE {condition})"))?
+            .execute(params)?;
+        let mut delete = self.prepare(&format!("DELETE FROM event WHERE {condition} RETURNING id"))?;
+        let ids = delete.query_map(params, |row| Ok(row.get::<_, i64>(0)?.cast_unsigned()))?;
+        let forgotten = ids.collect::<Result<HashSet<_>, _>>()?;
+        // In the room that is there now.
+        self.write_keys_of(&forgotten)?;
+        Ok(forgotten.len())
     }
 }
