@@ -33,6 +33,8 @@ pub(super) struct Ledger {
 #[derive(Debug, Default)]
 pub(super) struct Peer {
     waiting: AtomicUsize,
+    /// Requests whose rest we wait for.
+    unfinished: AtomicUsize,
     condemned: AtomicBool,
     /// No further request is taken, though it may go on sending the body of the last one.
     deaf: AtomicBool,
@@ -47,22 +49,30 @@ pub(super) struct Peer {
 /// What the ledger knows of a connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Standing {
-    /// It has unanswered requests.
-    pub waiting: bool,
+    /// Whose turn it is, if it has open requests: ours as long as one of them waits for us.
+    pub turn: Option<Turn>,
     /// Nothing more is taken from it.
     pub condemned: bool,
     /// Nothing more can be sent to it.
     pub broken: bool,
 }
 
-/// One unanswered request; dropping it says that it was answered.
+/// One request; dropping it says that it was answered and is at its end.
 #[derive(Debug)]
 pub(super) struct Ticket {
-    /// Whether it is the client who waits, and not we.
-    counted: bool,
+    turn: Turn,
     waiting: Arc<AtomicUsize>,
     peer: Arc<Peer>,
     nameless: bool,
+}
+
+/// Who has to do something about a request next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// The client waits for an answer.
+    Ours,
+    /// We wait for the rest of it.
+    Clients,
 }
 
 impl Ledger {
@@ -73,8 +83,8 @@ impl Ledger {
             None => Arc::clone(&self.nameless),
         };
         let waiting = Arc::clone(&self.waiting);
-        let mut ticket = Ticket { counted: false, waiting, peer, nameless: addr.is_none() };
-        ticket.client_waits();
+        let ticket = Ticket { turn: Turn::Ours, waiting, peer, nameless: addr.is_none() };
+        ticket.book(Turn::Ours);
         let (in_all, of_peer) = (self.waiting.load(Relaxed), ticket.peer.waiting.load(Relaxed));
         if of_peer > PIPELINE_MAX || (in_all > WAITING_MAX && of_peer > PIPELINE_FAIR) {
             ticket.condemn();
@@ -125,11 +135,12 @@ impl Ledger {
 
 impl Peer {
     fn standing(&self) -> Standing {
-        Standing {
-            waiting: self.waiting.load(Relaxed) > 0,
-            condemned: self.condemned.load(Relaxed),
-            broken: self.broken.load(Relaxed),
-        }
+        let turn = if self.waiting.load(Relaxed) > 0 {
+            Some(Turn::Ours)
+        } else {
+            (self.unfinished.load(Relaxed) > 0).then_some(Turn::Clients)
+        };
+        Standing { turn, condemned: self.condemned.load(Relaxed), broken: self.broken.load(Relaxed) }
     }
 
     fn is_condemned(&self) -> bool {
@@ -150,17 +161,43 @@ impl Peer {
 impl Ticket {
     /// It is the client's turn to send: its time runs.
     pub(super) fn we_wait(&mut self) {
-        if std::mem::take(&mut self.counted) {
-            self.peer.waiting.fetch_sub(1, Relaxed);
-            self.waiting.fetch_sub(1, Relaxed);
-        }
+        self.pass_to(Turn::Clients);
     }
 
     /// It is our turn to answer: the client's time stands still.
     pub(super) fn client_waits(&mut self) {
-        if !std::mem::replace(&mut self.counted, true) {
-            self.peer.waiting.fetch_add(1, Relaxed);
-            self.waiting.fetch_add(1, Relaxed);
+        self.pass_to(Turn::Ours);
+    }
+
+    fn pass_to(&mut self, turn: Turn) {
+        let before = std::mem::replace(&mut self.turn, turn);
+        if before != turn {
+            self.book(turn);
+            self.cross_out(before);
+        }
+    }
+
+    fn book(&self, turn: Turn) {
+        match turn {
+            Turn::Ours => {
+                self.peer.waiting.fetch_add(1, Relaxed);
+                self.waiting.fetch_add(1, Relaxed);
+            }
+            Turn::Clients => {
+                self.peer.unfinished.fetch_add(1, Relaxed);
+            }
+        }
+    }
+
+    fn cross_out(&self, turn: Turn) {
+        match turn {
+            Turn::Ours => {
+                self.peer.waiting.fetch_sub(1, Relaxed);
+                self.waiting.fetch_sub(1, Relaxed);
+            }
+            Turn::Clients => {
+                self.peer.unfinished.fetch_sub(1, Relaxed);
+            }
         }
     }
 
@@ -211,7 +248,7 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.we_wait();
+        self.cross_out(self.turn);
     }
 }
 
@@ -228,12 +265,31 @@ mod tests {
         let ledger = Ledger::default();
         let one = ledger.open(Some(addr(1)));
         let nameless = ledger.open(None);
-        let waits = |peer| ledger.standing(peer).waiting;
+        let waits = |peer| ledger.standing(peer).turn.is_some();
         assert_eq!((waits(Some(addr(1))), waits(Some(addr(2))), waits(None)), (true, false, true));
         drop(one);
         assert_eq!((waits(Some(addr(1))), waits(None)), (false, true));
         drop(nameless);
         assert_eq!((waits(None), ledger.waiting.load(Relaxed)), (false, 0));
+    }
+
+    #[test]
+    fn a_ticket_says_whose_turn_it_is() {
+        let ledger = Ledger::default();
+        let peer = Some(addr(1));
+        let turn = || ledger.standing(peer).turn;
+        let mut ticket = ledger.open(peer);
+        assert_eq!(turn(), Some(Turn::Ours));
+        ticket.we_wait();
+        ticket.we_wait();
+        assert_eq!((turn(), ledger.waiting.load(Relaxed)), (Some(Turn::Clients), 0));
+        ticket.client_waits();
+        assert_eq!(turn(), Some(Turn::Ours));
+        ticket.we_wait();
+        let behind = ledger.open(peer);
+        assert_eq!(turn(), Some(Turn::Ours));
+        drop((ticket, behind));
+        assert_eq!((turn(), ledger.waiting.load(Relaxed)), (None, 0));
     }
 
     #[test]
@@ -304,7 +360,7 @@ mod tests {
         assert!(ledger.open(Some(addr(1))).is_condemned());
         assert_eq!(
             ledger.standing(Some(addr(1))),
-            Standing { waiting: true, condemned: true, broken: false }
+            Standing { turn: Some(Turn::Ours), condemned: true, broken: false }
         );
         assert!(!ledger.open(Some(addr(2))).is_condemned());
     }

@@ -99,6 +99,27 @@ fn a_drip_does_not_pass_the_read_deadline() {
 }
 
 #[test]
+fn who_leaves_a_body_unsent_does_not_pass_the_read_deadline_though_something_was_answered() {
+    let door = door::open_with(&WebhookConfig { idle_timeout: 2 * PATIENCE, ..limits(1024) });
+    let refused = "POST /elsewhere HTTP/1.1\r\nContent-Length: 60000\r\n\r\n";
+    let expecting =
+        "POST /webhook/call-result HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 60000\r\n\r\n";
+    std::thread::scope(|scope| {
+        for (start, status) in [(refused, "404"), (expecting, "100")] {
+            let mut stream = door.connect();
+            scope.spawn(move || {
+                stream.write_all(start.as_bytes()).unwrap();
+                let (took, answer) = read_to_end(&mut stream);
+                assert_about(took, DEADLINE);
+                let answer = String::from_utf8_lossy(&answer);
+                assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+            });
+        }
+    });
+    door.close();
+}
+
+#[test]
 fn a_connection_without_a_request_is_ended() {
     let door = door::open_with(&limits(1024));
     std::thread::scope(|scope| {

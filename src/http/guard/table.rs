@@ -1,16 +1,17 @@
 //! What the guard knows of each connection and what it makes of it. No I/O, no clock: it is told both.
 //!
 //! Over TCP a request is *in progress* from the first look at which bytes have arrived that no answer followed,
-//! until an answer is sent or the request is complete and waits for us. A client that sends a byte now and then
-//! stays in progress, so its deadline holds. A Unix socket tells nothing of that: its connections are given
-//! `read_timeout` and `idle_timeout` together, then no further request, while answers still go out.
+//! until an answer is sent or the request is complete and waits for us; and as long as we are known to wait for its
+//! rest. A client that sends a byte now and then stays in progress, so its deadline holds. A Unix socket tells
+//! nothing of that: its connections are given `read_timeout` and `idle_timeout` together, then no further request,
+//! while answers still go out.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::super::Limits;
-use super::super::ledger::Standing;
+use super::super::ledger::{Standing, Turn};
 use super::sockets::{Seen, Tcp};
 
 /// A connection told to end is given this long before it is cut off, unless it waits for an answer.
@@ -229,9 +230,14 @@ impl Connection {
             } else if tcp.received != before.received && self.in_progress_since.is_none() {
                 self.in_progress_since = Some(now);
             }
-            if standing.waiting {
-                self.in_progress_since = None;
-                self.idle_since = now;
+            match standing.turn {
+                Some(Turn::Ours) => {
+                    self.in_progress_since = None;
+                    self.idle_since = now;
+                }
+                // Also where an earlier look found it waiting for us, or an answer went ahead of its end.
+                Some(Turn::Clients) => self.in_progress_since = self.in_progress_since.or(Some(now)),
+                None => {}
             }
         }
         self.unwritable_since = if seen.writable { None } else { self.unwritable_since.or(Some(now)) };
@@ -261,13 +267,15 @@ impl Connection {
             }
             End::Not => self.look_for_stranding(now, plan),
             End::Told(at) => {
-                let grace = if standing.waiting { limits.write_timeout } else { END_GRACE };
+                let grace = if standing.turn == Some(Turn::Ours) { limits.write_timeout } else { END_GRACE };
                 if since(at) >= grace || standing.broken {
                     plan.cut.push(self.cut(now));
                 }
                 plan.lively = true;
             }
-            End::Cut(at) if since(at) >= STUCK_AFTER && !standing.waiting => plan.stuck.push(self.seen.peer),
+            End::Cut(at) if since(at) >= STUCK_AFTER && standing.turn != Some(Turn::Ours) => {
+                plan.stuck.push(self.seen.peer);
+            }
             End::Cut(_) => plan.lively = true,
         }
     }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::super::Limits;
-use super::super::ledger::Standing;
+use super::super::ledger::{Standing, Turn};
 use super::sockets::{Seen, Tcp};
 use super::table::{JUST_SERVED, Plan, Table};
 
@@ -125,13 +125,33 @@ fn a_request_begun_behind_another_has_its_own_time() {
 fn while_it_waits_for_us_its_time_stands_still() {
     let mut world = World::one();
     world.receive(100);
-    world.standing.waiting = true;
+    world.standing.turn = Some(Turn::Ours);
     for _ in 0..500 {
         assert!(world.look().tell.is_empty());
     }
-    world.standing.waiting = false;
+    world.standing.turn = None;
     world.answer();
     assert!(about(world.until_told(|_| {}), LIMITS.idle_timeout));
+}
+
+#[test]
+fn a_look_between_a_head_and_our_wait_for_the_body_gives_no_more_time() {
+    let mut world = World::one();
+    world.receive(100);
+    world.standing.turn = Some(Turn::Ours);
+    world.look();
+    world.standing.turn = Some(Turn::Clients);
+    assert!(about(world.until_told(|_| {}), LIMITS.read_timeout));
+}
+
+#[test]
+fn an_answer_ahead_of_the_end_of_a_request_gives_no_more_time() {
+    let mut world = World::one();
+    world.receive(100);
+    world.look();
+    world.answer();
+    world.standing.turn = Some(Turn::Clients);
+    assert!(about(world.until_told(|_| {}), LIMITS.read_timeout));
 }
 
 #[test]
@@ -177,11 +197,11 @@ fn one_told_to_end_is_cut_off_and_then_counted_as_stuck() {
     let plan = world.look();
     assert_eq!((plan.tell.len(), plan.shed), (1, 0));
     // As long as an answer is due to it, it gets the time to read it.
-    world.standing.waiting = true;
+    world.standing.turn = Some(Turn::Ours);
     for _ in 0..10 {
         assert!(world.look().cut.is_empty());
     }
-    world.standing.waiting = false;
+    world.standing.turn = None;
     assert_eq!(world.look().cut.len(), 1);
     assert!(world.table.is_over(world.connections[0].peer.unwrap()));
     for _ in 0..3 {
