@@ -13,6 +13,7 @@ use crate::dispatch::{self, Control, Dispatch, lanes};
 use crate::error::Error;
 use crate::event::{Outcome, Severity};
 use crate::flow::Order;
+use crate::handover;
 use crate::health::Health;
 use crate::keep::Submission;
 use crate::keeper::{self, Keeper};
@@ -61,7 +62,7 @@ impl Engine {
         // Beside the kept events the channel takes every answer dispatch can be waiting for.
         let answers_max = workers + lanes::LOADS_MAX + 2 * Class::ALL.len();
         let (notify, notices) = bounded(queue + answers_max);
-        let (send_job, jobs) = bounded(queue);
+        let (give_job, jobs) = handover::way(queue, workers);
         let (send_report, reports) = bounded(workers);
         let (control, controls) = bounded(4);
 
@@ -74,7 +75,7 @@ impl Engine {
         let cxone = Arc::new(Cxone::new(config.cxone.clone(), Arc::clone(metrics)));
         let mut others = start_log_subscribers(&bus, failed)?;
         let channels =
-            dispatch::Channels { notices, orders: order.clone(), jobs: send_job, reports, control: controls };
+            dispatch::Channels { notices, orders: order.clone(), jobs: give_job, reports, control: controls };
         let dispatch =
             Dispatch::new(config.delivery.clone(), channels, Arc::clone(health), Arc::clone(metrics));
         let dispatch = rooms::start("dispatch", failed, move || dispatch.run())?;

@@ -65,7 +65,7 @@
 //! | process | `main.rs`, [`cli`] | parse, call, exit status |
 //! | assembly | [`engine`], [`daemon`], [`sandbox`] | builds channels, starts, joins |
 //! | rooms | [`intake`], [`keeper`], [`dispatch`], [`worker`], [`subscribers`], [`admin`] | one loop each, own their state |
-//! | messages | [`flow`], [`settle`] | what rooms say to each other |
+//! | messages | [`flow`], [`settle`], [`handover`] | what rooms say to each other |
 //! | doors | [`http`], [`listener`], [`store`] and what is read from it ([`audit`]), [`cxone`], `outgoing`, `program`, [`bus`], ... | one outside thing each |
 //! | facts | [`event`], [`disposition`], [`verdict`], [`backoff`], [`config`], [`error`], ... | no threads, no network |
 //!
@@ -89,6 +89,7 @@ pub mod engine;
 pub mod error;
 pub mod event;
 pub mod flow;
+pub mod handover;
 pub mod health;
 pub mod http;
 pub mod intake;

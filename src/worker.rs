@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Sender;
 
 use crate::bus::Bus;
 use crate::clock;
 use crate::cxone::Cxone;
 use crate::event::Outcome;
 use crate::flow::{Job, Report};
+use crate::handover::Taker;
 use crate::metrics::Metrics;
 use crate::verdict::Verdict;
 
@@ -17,7 +18,7 @@ use crate::verdict::Verdict;
 #[derive(Clone)]
 pub struct Worker {
     /// From dispatch.
-    pub jobs: Receiver<Job>,
+    pub jobs: Taker<Job>,
     /// To dispatch.
     pub reports: Sender<Report>,
     /// The Contact API.
@@ -31,7 +32,7 @@ pub struct Worker {
 impl Worker {
     /// Works until dispatch ends.
     pub fn run(self) {
-        for Job { event } in &self.jobs {
+        while let Some(Job { event }) = self.jobs.take() {
             let started = Instant::now();
             let (refused, call) = self.cxone.update(&event);
             let outcome = (Verdict::of(call.answer) == Verdict::Delivered)

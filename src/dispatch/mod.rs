@@ -7,7 +7,9 @@
 pub mod breaker;
 pub mod lanes;
 pub mod pacer;
+mod round;
 pub mod window;
+mod words;
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -20,33 +22,28 @@ use crate::clock;
 use crate::config::DeliveryConfig;
 use crate::event::{CallResult, KeptEvent};
 use crate::flow::{Job, Notice, Order, Report, Settlement};
+use crate::handover::Giver;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::settle;
 use crate::store::Class;
-use crate::storm::Storm;
-use crate::verdict::{Answer, Call, Verdict};
+use crate::verdict::Verdict;
 
 use breaker::{Breaker, Permit};
 use lanes::{Lanes, Outcome};
 use pacer::Pacer;
+use round::Round;
 use window::Window;
+use words::{Words, denial};
 
 /// Most events read from the store at once.
 const LOAD_MAX: usize = 256;
-/// After a first report, others are waited for, so that all are written in one: for each place that is out so long,
-/// which never keeps them below 250,000 a second...
-const GATHER_PER_PLACE: Duration = Duration::from_micros(4);
-/// ...and not at all if that comes to less: what few places gain does not pay for their wait.
-const GATHER_MIN: Duration = Duration::from_micros(250);
+/// No more than this part of what is out is left to workers that get done: they would be long in coming.
+const LEFT_PART: usize = 8;
 /// An outage so many times as long as the first backoff was one.
 const OUTAGE_MIN_BACKOFFS: u32 = 4;
 /// What failed in an outage is tried again within this time after its end.
 const RESUME_WITHIN: Duration = Duration::from_secs(10);
-/// How often a lasting trouble is logged.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
-/// How often retries and deaths are logged; the audit has every one.
-const LOG_EVERY: Duration = Duration::from_secs(1);
 
 /// What the daemon tells dispatch.
 pub enum Control {
@@ -63,7 +60,7 @@ pub struct Channels {
     /// To the keeper.
     pub orders: Sender<Order>,
     /// To the workers.
-    pub jobs: Sender<Job>,
+    pub jobs: Giver<Job>,
     /// From the workers.
     pub reports: Receiver<Report>,
     /// From the daemon.
@@ -80,8 +77,7 @@ pub struct Dispatch {
     breaker: Breaker,
     /// What is to be written of this round's reports.
     judged: Vec<Settlement>,
-    /// Until then other reports are waited for.
-    gather_until: Option<Instant>,
+    round: Round,
     /// Events whose settlement the keeper has not written yet, with their call and what comes then.
     settling: HashMap<u64, (CallResult, Outcome)>,
     /// Workers that are busy, or whose last event is not settled.
@@ -89,10 +85,7 @@ pub struct Dispatch {
     stop_at: Option<Instant>,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
-    denied_log: Storm,
-    away_log: Storm,
-    retry_log: Storm,
-    dead_log: Storm,
+    words: Words,
 }
 
 impl Dispatch {
@@ -113,16 +106,13 @@ impl Dispatch {
             lanes: Lanes::default(),
             window: Window::default(),
             judged: Vec::new(),
-            gather_until: None,
+            round: Round::default(),
             settling: HashMap::new(),
             out: 0,
             stop_at: None,
             health,
             metrics,
-            denied_log: Storm::every(COMPLAIN_EVERY),
-            away_log: Storm::every(COMPLAIN_EVERY),
-            retry_log: Storm::every(LOG_EVERY),
-            dead_log: Storm::every(LOG_EVERY),
+            words: Words::default(),
         }
     }
 
@@ -130,29 +120,34 @@ impl Dispatch {
     pub fn run(mut self) {
         loop {
             let now = Instant::now();
-            self.settle(now);
+            if self.round.is_over(now) {
+                self.settle();
+            }
             self.lanes.wake(now);
             let wake_at = self.release(now);
+            self.hand_over(now);
             self.load();
             if self.stop_at.is_some_and(|at| self.out == 0 || now >= at) {
-                self.gather_until = None;
-                self.settle(now);
+                self.settle();
                 return;
             }
-            let deadlines = [wake_at, self.lanes.next_due(), self.stop_at, self.gather_until];
+            let deadlines = [wake_at, self.lanes.next_due(), self.stop_at, self.round.ends_at()];
             let wait = match deadlines.into_iter().flatten().min() {
                 Some(at) => crossbeam_channel::at(at),
                 None => crossbeam_channel::never(),
             };
             let never = crossbeam_channel::never();
-            let reports = if self.gather_until.is_some() { &never } else { &self.channels.reports };
+            let reports = if self.round.is_on() { &never } else { &self.channels.reports };
             select! {
                 recv(self.channels.notices) -> notice => match notice {
                     Ok(notice) => self.note(notice),
                     Err(_) => return,
                 },
                 recv(reports) -> report => match report {
-                    Ok(report) => self.judge_first(&report),
+                    Ok(report) => {
+                        self.judge(&report);
+                        self.round.begin(Instant::now(), self.out);
+                    }
                     Err(_) => return,
                 },
                 recv(self.channels.control) -> control => match control {
@@ -194,11 +189,19 @@ impl Dispatch {
             }?;
             self.pacer.took(now);
             self.out += 1;
-            if self.channels.jobs.send(Job { event }).is_err() {
+            if !self.channels.jobs.give(Job { event }) {
                 self.stop_at = Some(now);
             }
         }
         None
+    }
+
+    /// Leaves what was released to the workers that get done in this round, or calls for it.
+    fn hand_over(&mut self, now: Instant) {
+        let waiting = self.channels.jobs.waiting();
+        if waiting > self.out / LEFT_PART || (waiting > 0 && !self.round.begin(now, self.out)) {
+            self.channels.jobs.call();
+        }
     }
 
     /// Orders from the store what the window has room for.
@@ -275,19 +278,8 @@ impl Dispatch {
         (!left.is_zero()).then(|| Instant::now() + left)
     }
 
-    /// The report that begins a round.
-    fn judge_first(&mut self, report: &Report) {
-        self.judge(report);
-        let wait = GATHER_PER_PLACE * u32::try_from(self.out).unwrap_or(u32::MAX);
-        self.gather_until = (wait >= GATHER_MIN).then(|| Instant::now() + wait);
-    }
-
-    /// Has what was reported written, all in one, unless others are waited for.
-    fn settle(&mut self, now: Instant) {
-        if self.gather_until.is_some_and(|until| now < until) {
-            return;
-        }
-        self.gather_until = None;
+    /// Has what was reported written, all in one, and calls workers for what nobody got done for.
+    fn settle(&mut self) {
         while let Ok(report) = self.channels.reports.try_recv() {
             self.judge(&report);
         }
@@ -296,6 +288,7 @@ impl Dispatch {
             let judged = std::mem::replace(&mut self.judged, next);
             self.order(Order::Settle(judged));
         }
+        self.channels.jobs.call_for_left();
     }
 
     /// Learns from a report; what came of it is to be written.
@@ -306,7 +299,7 @@ impl Dispatch {
         let event = &settlement.stored.event;
         self.metrics.delivery(settlement.verdict).inc();
         self.learn(report, settlement.verdict, now);
-        self.say(report, settlement.verdict);
+        self.words.report(report, settlement.verdict);
         let outcome = match (settlement.verdict, event.due_ms) {
             (Verdict::Throttled, _) => Outcome::Again(Box::new(event.clone())),
             (_, Some(due_ms)) if report.call.retry_after.is_some() => {
@@ -341,7 +334,7 @@ impl Dispatch {
 
     fn answered(&mut self, now: Instant) {
         let Some(away) = self.breaker.answered(now) else { return };
-        log::info!("the Contact API answers again: deliveries resume");
+        Words::is_back();
         // Not when it only seemed away, because some contacts fail for reasons of their own.
         if away >= self.config.backoff_base * OUTAGE_MIN_BACKOFFS {
             self.lanes.hurry(now, RESUME_WITHIN);
@@ -352,46 +345,8 @@ impl Dispatch {
         let mut hasher = DefaultHasher::new();
         report.event.call.contact_id().hash(&mut hasher);
         if self.breaker.failed(hasher.finish(), denied, now, fastrand::f64()) {
-            let detail = &report.call.detail;
-            self.away_log.log(|more| {
-                log::warn!("the Contact API is away ({detail}): events are kept, a few probes go on{more}");
-            });
+            self.words.is_away(&report.call);
         }
-    }
-
-    /// One line per event of importance; storms are summarised. Deliveries are logged by the bus.
-    fn say(&self, report: &Report, verdict: Verdict) {
-        let event = &report.event;
-        let id = event.id;
-        let contact = crate::logging::contact(event.call.contact_id());
-        let (category, detail) = (&event.category, &report.call.detail);
-        let (attempt, took_ms) = (event.attempts + 1, report.call.took.as_millis());
-        match verdict {
-            Verdict::Delivered => {
-                log::debug!("event {id}: contact {contact} {category} delivered, attempt {attempt}, {took_ms} ms");
-            }
-            Verdict::Denied => self.denied_log.log(|more| {
-                log::error!("denied: {}; events are kept and retried{more}", denial(&report.call));
-            }),
-            Verdict::Transient | Verdict::Throttled => self.retry_log.log(|more| {
-                log::info!(
-                    "event {id}: contact {contact} {category} {verdict}, attempt {attempt}, {took_ms} ms: {detail}{more}"
-                );
-            }),
-            Verdict::Rejected | Verdict::Expired => self.dead_log.log(|more| {
-                log::warn!(
-                    "event {id}: contact {contact} {category} is dead: {verdict}, attempt {attempt}: {detail}{more}"
-                );
-            }),
-        }
-    }
-}
-
-/// Who denies us, and how.
-fn denial(call: &Call) -> String {
-    match call.answer {
-        Answer::Status(status) => format!("the Contact API answers {status}: {}", call.detail),
-        _ => call.detail.clone(),
     }
 }
 

@@ -2,14 +2,17 @@
 //! contact never two updates are in flight; also across a restart in their midst.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
 use dispod::sandbox::{Reply, Sandbox};
 
-use crate::support::SOON;
 use crate::support::daemon::Daemon;
 use crate::support::scene::{Event, Line, applied, behaving, bury_calls, daemon, wait_settled};
+use crate::support::stub::{self, Stub};
+use crate::support::{SOON, wait_until};
 
 const PAIRS: usize = 500;
 const SENDERS: usize = 10;
@@ -83,6 +86,39 @@ fn of_two_results_of_a_contact_the_later_one_stays() {
     post_all(&daemon);
     wait_settled(&daemon);
     assert_eq!(examine(&sandbox), 0);
+}
+
+#[test]
+fn as_many_calls_are_made_at_once_as_there_are_workers() {
+    let workers: usize = WORKERS.1.parse().unwrap();
+    // Nobody is answered before all are there: none gets done to take what another was released for.
+    let (together, answered) = (Barrier::new(workers), Arc::new(AtomicUsize::new(0)));
+    let answers = Arc::clone(&answered);
+    let tenant = Stub::start(move |asked| {
+        if asked.target == "/oauth/token" {
+            return stub::answer(200, r#"{"access_token":"token","expires_in":3600}"#);
+        }
+        together.wait();
+        answers.fetch_add(1, SeqCst);
+        stub::answer(200, "{}")
+    });
+    let (base, token) = (tenant.url("/api/v2"), tenant.url("/oauth/token"));
+    let environment = [
+        WORKERS,
+        ("DISPOD_CXONE_BASE_URL", base.as_str()),
+        ("DISPOD_CXONE_TOKEN_URL", token.as_str()),
+        // A call that is given up would make room for another.
+        ("DISPOD_CXONE_TIMEOUT", "5m"),
+    ];
+    let daemon = daemon(&behaving(|_| {}), &environment);
+    let mut line = Line::open(daemon.webhook_addr()).unwrap();
+    for round in 1..=2 {
+        for number in 0..workers {
+            let event = Event::new(&format!("contact-{number}"), 0, &format!("{number}-{round}"));
+            assert_eq!(line.post(&event).unwrap(), 200);
+        }
+        assert!(wait_until(SOON, || answered.load(SeqCst) == round * workers), "{answered:?}");
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ const FLOORS: [&[&str]; 5] = [
         "health", "metrics", "logging", "glibc", "notify", "rooms", "bus", "listener", "http", "outgoing",
         "program", "cxone", "store", "audit",
     ],
-    &["flow", "settle"],
+    &["flow", "settle", "handover"],
     ROOMS,
     &["sandbox", "engine", "daemon"],
 ];
