@@ -48,6 +48,13 @@ impl Bus {
         receiver
     }
 
+    /// Whether anybody listens to a severity.
+    #[must_use]
+    pub fn is_heard(&self, severity: Severity) -> bool {
+        let subscribers = self.subscribers.read().unwrap_or_else(PoisonError::into_inner);
+        subscribers.iter().any(|subscriber| subscriber.severity == severity)
+    }
+
     /// Publishes an outcome to the subscribers of its severity, without waiting for any of them.
     pub fn publish(&self, outcome: &Outcome) {
         let mut gone = Vec::new();

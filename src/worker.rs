@@ -35,13 +35,17 @@ impl Worker {
         while let Some(Job { event }) = self.jobs.take() {
             let started = Instant::now();
             let (refused, call) = self.cxone.update(&event);
-            let outcome = (Verdict::of(call.answer) == Verdict::Delivered)
-                .then(|| Outcome::of(&event, clock::now_ms()));
+            let delivered = Verdict::of(call.answer) == Verdict::Delivered;
+            let severity = event.severity;
+            let outcome =
+                (delivered && self.bus.is_heard(severity)).then(|| Outcome::of(&event, clock::now_ms()));
             if self.reports.send(Report { event, started, refused, call }).is_err() {
                 return;
             }
+            if delivered {
+                self.metrics.published(severity).inc();
+            }
             if let Some(outcome) = outcome {
-                self.metrics.published(outcome.severity).inc();
                 self.bus.publish(&outcome);
             }
         }
