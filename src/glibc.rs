@@ -9,10 +9,17 @@ const MMAP_THRESHOLD: c_int = -3;
 /// `M_TRIM_THRESHOLD` of `malloc.h`.
 const TRIM_THRESHOLD: c_int = -1;
 
+/// `M_MXFAST` of `malloc.h`.
+const MXFAST: c_int = 1;
+
 /// Threads that allocate at the same time without waiting for each other. glibc's own choice is eight times the
 /// cores. With 2 the keeper waits for the webhook's threads: 25,600 durable acknowledgements a second at 50 us of CPU
 /// each; with 16 it is 36,500 at 37 us, in the same memory.
 const ARENAS: c_int = 16;
+/// A small free block that no thread's cache takes is joined with its neighbours at once. glibc would keep blocks up to
+/// 128 bytes apart and join all in one go, while other threads wait for the arena: at twice the best rate memory then
+/// grows by 1 MB a second instead of 0.35, and 41,000 acknowledgements a second are 38,000.
+const UNJOINED_BYTES: c_int = 0;
 /// What glibc begins with. Setting it keeps it from growing to 32 MiB with the first large block that is freed.
 const LARGE_BYTES: c_int = 128 * 1024;
 
@@ -24,9 +31,13 @@ unsafe extern "C" {
 /// Has glibc's allocator know that there are many threads and little memory: a bound on arenas, and what is free
 /// at their ends given back. To be called before there is a second thread. What it does not know it leaves as it is.
 pub(crate) fn give_memory_back() {
-    for (parameter, value) in
-        [(ARENA_MAX, ARENAS), (MMAP_THRESHOLD, LARGE_BYTES), (TRIM_THRESHOLD, LARGE_BYTES)]
-    {
+    let parameters = [
+        (ARENA_MAX, ARENAS),
+        (MXFAST, UNJOINED_BYTES),
+        (MMAP_THRESHOLD, LARGE_BYTES),
+        (TRIM_THRESHOLD, LARGE_BYTES),
+    ];
+    for (parameter, value) in parameters {
         mallopt(parameter, value);
     }
 }
