@@ -31,10 +31,13 @@ pub struct Giver<T> {
 }
 
 impl<T> Giver<T> {
-    /// Gives a piece to whoever gets done; [`Giver::call`] or [`Giver::call_for_left`] must follow. Waits while there
-    /// is no room. Gives whether there is still a taker.
+    /// Gives a piece to whoever gets done; sleepers do not hear of it until they are called. Where there is no room it
+    /// calls them and waits. Gives whether there is still a taker.
     pub fn give(&mut self, piece: T) -> bool {
         self.given = self.given.wrapping_add(1);
+        if self.sender.is_full() {
+            self.call();
+        }
         self.sender.send(piece).is_ok()
     }
 
@@ -133,7 +136,7 @@ impl Rest {
         true
     }
 
-    /// Calls so many, as far as there are sleepers.
+    /// Sees to it that so many are called, as far as there are sleepers.
     fn wake(&self, takers: usize) {
         let mut state = self.state();
         let more = takers.min(state.sleepers).saturating_sub(state.calls);
@@ -227,6 +230,20 @@ mod tests {
             until_calm(&giver, 1, 0);
             drop(giver);
         });
+    }
+
+    #[test]
+    fn who_finds_no_room_calls_before_it_waits() {
+        let (mut giver, taker) = way(1, MANY);
+        let takers: Vec<_> = (0..3).map(|_| taker.clone()).collect();
+        // Threads of their own: where they hang the test fails nevertheless.
+        let sleepers: Vec<_> = takers.into_iter().map(|taker| thread::spawn(move || taker.take())).collect();
+        until_calm(&giver, 3, 0);
+        let all = thread::spawn(move || (0..3).all(|piece| giver.give(piece)));
+        wait_until("all are given", || all.is_finished());
+        assert!(all.join().unwrap());
+        let pieces = sleepers.into_iter().filter_map(|sleeper| sleeper.join().unwrap()).count();
+        assert_eq!(pieces, 3);
     }
 
     #[test]

@@ -25,11 +25,13 @@
 //! 2. [`keeper`], sole writer of the [`store`], drains whatever waits, writes one transaction, syncs once, answers
 //!    all. Under load the batches grow by themselves.
 //! 3. [`dispatch`] holds a window of the backlog as lanes, one per contact, and releases an event when its contact
-//!    has none out, a worker is free, the pace allows it and the API is not known to be away.
+//!    has none out, a place is free (there are as many as workers), the pace allows it and the API is not known to be
+//!    away. Of many workers the next that gets done takes it ([`handover`]).
 //! 4. A [`worker`] calls the Contact API ([`cxone`]) by blocking HTTP and reports. What an answer means is one
 //!    table, [`verdict::Verdict::of`]; what is written for it is one pure function, [`settle::settlement`].
 //! 5. Dispatch learns from the report (pace, outage, denial) and has the settlement written by the keeper. Only
-//!    when that is done is the worker's place free again, so a kill -9 repeats at most one update per worker.
+//!    when that is done is the event's place free again, so a kill -9 repeats at most as many updates as there are
+//!    workers.
 //! 6. The [`bus`] carries delivered outcomes to listeners inside the process; durable subscribers read the store.
 //!
 //! # The states of an event

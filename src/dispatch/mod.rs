@@ -1,8 +1,8 @@
 //! Dispatch: whose turn it is. Holds a window of the backlog as lanes, releases at most one event of a contact to
 //! the workers, as fast as the API takes them, and learns from what they report.
 //!
-//! A worker's place is free again only when the keeper has written what came of its event, so a kill -9 can repeat
-//! at most one update per worker.
+//! There are as many places as workers, and a place is free again only when the keeper has written what came of its
+//! event, so a kill -9 repeats at most as many updates as there are workers.
 
 pub mod breaker;
 pub mod lanes;
@@ -80,7 +80,7 @@ pub struct Dispatch {
     round: Round,
     /// Events whose settlement the keeper has not written yet, with their call and what comes then.
     settling: HashMap<u64, (CallResult, Outcome)>,
-    /// Workers that are busy, or whose last event is not settled.
+    /// Events released whose settlement is not written.
     out: usize,
     stop_at: Option<Instant>,
     health: Arc<Health>,
@@ -120,7 +120,7 @@ impl Dispatch {
     pub fn run(mut self) {
         loop {
             let now = Instant::now();
-            if self.round.is_over(now) {
+            if self.round.end_if_due(now) {
                 self.settle();
             }
             self.lanes.wake(now);
@@ -137,7 +137,9 @@ impl Dispatch {
                 None => crossbeam_channel::never(),
             };
             let never = crossbeam_channel::never();
-            let reports = if self.round.is_on() { &never } else { &self.channels.reports };
+            // The first of a round is heard at once, whatever it is to teach; the others when it ends.
+            let gathering = self.round.is_on() && !self.judged.is_empty();
+            let reports = if gathering { &never } else { &self.channels.reports };
             select! {
                 recv(self.channels.notices) -> notice => match notice {
                     Ok(notice) => self.note(notice),

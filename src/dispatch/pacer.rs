@@ -1,6 +1,6 @@
 //! How fast the API may be called: the operator's limit, and the one the API lets us feel. Pure.
 //!
-//! A 429 pauses everything for as long as the answer says. What was accepted until then tells how much the API
+//! A 429 pauses all that is not released yet for as long as the answer says. What was accepted until then tells how much the API
 //! takes; after the pause calls are spaced at that rate, which then grows: fast while the limit is unknown, slowly
 //! near the rate that was refused. A pause that ends in a refusal of its first call tells that the API is still closed
 //! and nothing about its rate, so it lowers none. This is additive increase, multiplicative decrease, with the estimate of the

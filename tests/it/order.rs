@@ -46,13 +46,19 @@ fn post(address: SocketAddr, sender: usize) {
 
 /// A daemon with all pairs, some of them delivered and some of them out, and most still to go.
 fn half_way() -> (Sandbox, Daemon) {
+    // A small window: most of the pairs are read from the store.
+    let (sandbox, daemon) = after_an_outage("256");
+    assert!(sandbox.wait_until(|stats| stats.updates > PAIRS as u64 / 4, SOON));
+    (sandbox, daemon)
+}
+
+/// A daemon that kept all pairs while the API was away.
+fn after_an_outage(queue: &str) -> (Sandbox, Daemon) {
     let sandbox = uneven();
     sandbox.set_behaviour(|behaviour| behaviour.outage = Reply::Status(503)).unwrap();
-    // A small window: most of the pairs are read from the store.
-    let daemon = daemon(&sandbox, &[WORKERS, ("DISPOD_DELIVERY_QUEUE", "256")]);
+    let daemon = daemon(&sandbox, &[WORKERS, ("DISPOD_DELIVERY_QUEUE", queue)]);
     post_all(&daemon);
     sandbox.set_behaviour(|behaviour| behaviour.outage = Reply::Normal).unwrap();
-    assert!(sandbox.wait_until(|stats| stats.updates > PAIRS as u64 / 4, SOON));
     (sandbox, daemon)
 }
 
@@ -119,6 +125,14 @@ fn as_many_calls_are_made_at_once_as_there_are_workers() {
         }
         assert!(wait_until(SOON, || answered.load(SeqCst) == round * workers), "{answered:?}");
     }
+}
+
+#[test]
+fn more_workers_than_the_queue_has_room_for_hold_up_nothing() {
+    let (sandbox, mut daemon) = after_an_outage("16");
+    wait_settled(&daemon);
+    assert_eq!(examine(&sandbox), 0);
+    assert!(daemon.sigterm().success());
 }
 
 #[test]
