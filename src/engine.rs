@@ -29,7 +29,7 @@ const SUBMISSIONS_MAX: usize = 1024;
 const ORDERS_MAX: usize = 1024;
 
 /// A built-in subscriber that is done pauses so long, so that under load it is woken for several lines and not for
-/// each. Its channel holds what 100,000 deliveries a second leave meanwhile.
+/// each. Its channel takes [`crate::bus::CAPACITY`] of them meanwhile.
 const LOG_PAUSE: Duration = Duration::from_millis(1);
 /// Between looks at whether what is out is finished.
 const LOOK_EVERY: Duration = Duration::from_millis(5);

@@ -178,27 +178,20 @@ impl Ticket {
     }
 
     fn book(&self, turn: Turn) {
-        match turn {
-            Turn::Ours => {
-                self.peer.waiting.fetch_add(1, Relaxed);
-                self.waiting.fetch_add(1, Relaxed);
-            }
-            Turn::Clients => {
-                self.peer.unfinished.fetch_add(1, Relaxed);
-            }
-        }
+        self.counters(turn).for_each(|counter| _ = counter.fetch_add(1, Relaxed));
     }
 
     fn cross_out(&self, turn: Turn) {
-        match turn {
-            Turn::Ours => {
-                self.peer.waiting.fetch_sub(1, Relaxed);
-                self.waiting.fetch_sub(1, Relaxed);
-            }
-            Turn::Clients => {
-                self.peer.unfinished.fetch_sub(1, Relaxed);
-            }
-        }
+        self.counters(turn).for_each(|counter| _ = counter.fetch_sub(1, Relaxed));
+    }
+
+    /// Where a request is counted while it is that turn.
+    fn counters(&self, turn: Turn) -> impl Iterator<Item = &AtomicUsize> {
+        let (of_peer, of_all) = match turn {
+            Turn::Ours => (&self.peer.waiting, Some(&*self.waiting)),
+            Turn::Clients => (&self.peer.unfinished, None),
+        };
+        std::iter::once(of_peer).chain(of_all)
     }
 
     /// Nothing more is taken from this connection; the guard ends it.

@@ -85,7 +85,7 @@ impl Store {
     }
 }
 
-/// The events of the outbox's first rows, without the newest event: no id is given twice.
+/// Which events a row through `?1` of the outbox holds, without the newest event: no id is given twice.
 const FIRST_EVENTS: &str =
     "id IN (SELECT event FROM outbox WHERE seq <= ?1 AND event < (SELECT max(id) FROM event)) AND state = 1";
 
